@@ -1,0 +1,3 @@
+//! One-way mirrors of local directories on dStor.
+
+pub mod mirror;

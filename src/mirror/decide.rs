@@ -1,0 +1,296 @@
+//! What is to be done with a path, from what was seen on disk and what the ledger recorded.
+
+use super::{Digest, Placement, Unplaceable};
+
+/// A file's time as the file system keeps it: seconds since 1970 (before it: negative) and nanoseconds into the second.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Timestamp {
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub seconds: i64,
+    /// Nanoseconds into that second.
+    pub nanos: u32,
+}
+
+impl Timestamp {
+    /// Nanoseconds since 1970, or `None` beyond the years 1677 to 2262. (B5)
+    #[must_use]
+    pub fn as_nanos(&self) -> Option<i64> {
+        self.seconds.checked_mul(1_000_000_000)?.checked_add(i64::from(self.nanos))
+    }
+}
+
+/// What tells one version of a file from another without reading it. Equal in all: not changed since.
+///
+/// `ctime` is in it because users can set `mtime` back but not `ctime` (B3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stat {
+    /// Bytes.
+    pub size: u64,
+    /// When its content was last changed, as far as anyone says.
+    pub mtime: Timestamp,
+    /// When its inode was last changed: nobody can set this.
+    pub ctime: Timestamp,
+    /// Its number in its file system.
+    pub inode: u64,
+}
+
+/// The kinds of things that are not files and not directories.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character or block device.
+    Device,
+}
+
+/// What is at a path right now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Observed {
+    /// Nothing, while the mirror's directory is there and is the same as before.
+    Missing,
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File(Stat),
+    /// Something that is never opened.
+    Other(Kind, Stat),
+}
+
+/// What the ledger says of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// dStor said that it stored exactly these bytes.
+    Stored,
+    /// Given up until it changes or someone asks again.
+    Failed,
+    /// Left out on purpose, for a reason.
+    Skipped,
+    /// Stored on dStor, no longer here.
+    Gone,
+}
+
+/// The ledger's row for a path, as far as decisions need it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recorded {
+    /// Its state.
+    pub state: State,
+    /// The version last looked at.
+    pub stat: Stat,
+    /// The digest of the bytes that dStor holds, if any.
+    pub digest: Option<Digest>,
+}
+
+/// What a mirror takes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Where the mirror goes.
+    pub placement: Placement,
+    /// Larger files are skipped; bytes.
+    pub max_file_size: u64,
+}
+
+/// Why a path is left out on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Skip {
+    /// Not a file and not a directory.
+    Kind(Kind),
+    /// Larger than the mirror's limit.
+    TooLarge,
+    /// Its name, or that of a directory above it, is not UTF-8.
+    NameNotUtf8,
+    /// In a subdirectory of a mirror that is placed by `remote_id`.
+    BelowRemoteId,
+    /// Excluded by a rule since it was stored.
+    Ignored,
+}
+
+impl Skip {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Kind(Kind::Symlink),
+        Self::Kind(Kind::Fifo),
+        Self::Kind(Kind::Socket),
+        Self::Kind(Kind::Device),
+        Self::TooLarge,
+        Self::NameNotUtf8,
+        Self::BelowRemoteId,
+        Self::Ignored,
+    ];
+
+    /// The fixed word for it in the ledger and in JSON.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Kind(Kind::Symlink) => "symlink",
+            Self::Kind(Kind::Fifo) => "fifo",
+            Self::Kind(Kind::Socket) => "socket",
+            Self::Kind(Kind::Device) => "device",
+            Self::TooLarge => "too_large",
+            Self::NameNotUtf8 => "name_not_utf8",
+            Self::BelowRemoteId => "below_remote_id",
+            Self::Ignored => "ignored",
+        }
+    }
+
+    /// What a person is told.
+    #[must_use]
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Kind(Kind::Symlink) => "a symbolic link; what it points to is not mirrored",
+            Self::Kind(Kind::Fifo) => "a named pipe, not a file",
+            Self::Kind(Kind::Socket) => "a socket, not a file",
+            Self::Kind(Kind::Device) => "a device, not a file",
+            Self::TooLarge => "larger than the mirror's `max_file_size`",
+            Self::NameNotUtf8 => "its name is not UTF-8, and names travel to dStor as UTF-8; rename it",
+            Self::BelowRemoteId => {
+                "in a subdirectory of a mirror placed by `remote_id`, where dStor's API can make no directory; use `remote`"
+            }
+            Self::Ignored => "excluded by a rule; dStor keeps the version that was stored before",
+        }
+    }
+
+    /// The reason with this code.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|skip| skip.code() == code)
+    }
+}
+
+/// What is to be done with a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// The ledger says it already.
+    Nothing,
+    /// Send it.
+    Upload,
+    /// Its times changed but perhaps not its bytes: hash it, and send it only if they did.
+    Compare(Digest),
+    /// A directory: look at everything in it.
+    Descend,
+    /// No longer here.
+    Gone,
+    /// Left out on purpose.
+    Skip(Skip),
+}
+
+impl Policy {
+    /// Whether a file of this size and name in a directory with this place is taken.
+    ///
+    /// # Errors
+    /// The reason why it is not.
+    pub fn admit(&self, size: u64, name: &[u8], place: &Result<Placement, Unplaceable>) -> Result<(), Skip> {
+        match place {
+            Err(Unplaceable::NotUtf8) => return Err(Skip::NameNotUtf8),
+            Err(Unplaceable::BelowId) => return Err(Skip::BelowRemoteId),
+            Ok(_) => {}
+        }
+        if std::str::from_utf8(name).is_err() {
+            return Err(Skip::NameNotUtf8);
+        }
+        if size > self.max_file_size { Err(Skip::TooLarge) } else { Ok(()) }
+    }
+}
+
+/// Decides. `admitted` is what the mirror's policy says to a file that was seen, and does not matter otherwise.
+#[must_use]
+pub fn decide(observed: &Observed, recorded: Option<&Recorded>, admitted: Result<(), Skip>) -> Decision {
+    let skip = match observed {
+        Observed::Missing => {
+            let known = recorded.is_some_and(|row| row.state != State::Gone);
+            return if known { Decision::Gone } else { Decision::Nothing };
+        }
+        Observed::Directory => return Decision::Descend,
+        Observed::Other(kind, stat) => Some((Skip::Kind(*kind), stat)),
+        Observed::File(stat) => admitted.err().map(|skip| (skip, stat)),
+    };
+    if let Some((skip, stat)) = skip {
+        let said = recorded.is_some_and(|row| row.state == State::Skipped && row.stat == *stat);
+        return if said { Decision::Nothing } else { Decision::Skip(skip) };
+    }
+    let Observed::File(stat) = observed else { return Decision::Nothing };
+    match recorded {
+        Some(Recorded { state: State::Stored, stat: known, .. }) if known == stat => Decision::Nothing,
+        // The stat of a stored row is that of the bytes in `digest`: another size means other bytes.
+        Some(Recorded { state: State::Stored, stat: known, .. }) if known.size != stat.size => Decision::Upload,
+        Some(Recorded { digest: Some(digest), .. }) => Decision::Compare(*digest),
+        _ => Decision::Upload,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THEN: Timestamp = Timestamp { seconds: 1, nanos: 0 };
+    const NOW: Timestamp = Timestamp { seconds: 2, nanos: 0 };
+    const STAT: Stat = Stat { size: 5, mtime: THEN, ctime: THEN, inode: 9 };
+
+    fn row(state: State) -> Recorded {
+        Recorded { state, stat: STAT, digest: Some(Digest::of(b"12345")) }
+    }
+
+    #[test]
+    fn a_file_that_did_not_change_needs_nothing() {
+        assert_eq!(decide(&Observed::File(STAT), Some(&row(State::Stored)), Ok(())), Decision::Nothing);
+    }
+
+    // B3, B27
+    #[test]
+    fn a_file_with_the_same_size_and_another_time_is_compared_before_it_is_sent() {
+        for touched in [Stat { mtime: NOW, ..STAT }, Stat { ctime: NOW, ..STAT }, Stat { inode: 10, ..STAT }] {
+            let decision = decide(&Observed::File(touched), Some(&row(State::Stored)), Ok(()));
+            assert_eq!(decision, Decision::Compare(Digest::of(b"12345")));
+        }
+    }
+
+    #[test]
+    fn a_file_with_another_size_or_without_a_row_is_sent() {
+        let grown = Observed::File(Stat { size: 6, ..STAT });
+        assert_eq!(decide(&grown, Some(&row(State::Stored)), Ok(())), Decision::Upload);
+        assert_eq!(decide(&grown, None, Ok(())), Decision::Upload);
+    }
+
+    #[test]
+    fn a_file_that_came_back_is_compared_with_what_dstor_holds() {
+        let decision = decide(&Observed::File(STAT), Some(&row(State::Gone)), Ok(()));
+        assert_eq!(decision, Decision::Compare(Digest::of(b"12345")));
+    }
+
+    #[test]
+    fn what_is_missing_is_gone_once() {
+        assert_eq!(decide(&Observed::Missing, Some(&row(State::Stored)), Ok(())), Decision::Gone);
+        assert_eq!(decide(&Observed::Missing, Some(&row(State::Gone)), Ok(())), Decision::Nothing);
+        assert_eq!(decide(&Observed::Missing, None, Ok(())), Decision::Nothing);
+    }
+
+    // B11
+    #[test]
+    fn what_is_no_file_is_skipped_once() {
+        let fifo = Observed::Other(Kind::Fifo, STAT);
+        assert_eq!(decide(&fifo, None, Ok(())), Decision::Skip(Skip::Kind(Kind::Fifo)));
+        assert_eq!(decide(&fifo, Some(&row(State::Skipped)), Ok(())), Decision::Nothing);
+        let large = decide(&Observed::File(STAT), Some(&row(State::Stored)), Err(Skip::TooLarge));
+        assert_eq!(large, Decision::Skip(Skip::TooLarge));
+    }
+
+    #[test]
+    fn each_reason_has_a_code_of_its_own() {
+        for skip in Skip::ALL {
+            assert_eq!(Skip::from_code(skip.code()), Some(skip));
+        }
+    }
+
+    #[test]
+    fn a_policy_names_the_reason_for_what_it_leaves_out() {
+        let policy = Policy { placement: Placement::Id(3), max_file_size: 10 };
+        let here = Ok(Placement::Id(3));
+        assert_eq!(policy.admit(10, b"a", &here), Ok(()));
+        assert_eq!(policy.admit(11, b"a", &here), Err(Skip::TooLarge));
+        assert_eq!(policy.admit(1, b"\xff", &here), Err(Skip::NameNotUtf8));
+        assert_eq!(policy.admit(1, b"a", &Err(Unplaceable::BelowId)), Err(Skip::BelowRemoteId));
+    }
+}

@@ -1,0 +1,22 @@
+//! The rules: what a path is, when it is quiet, what is to be done with it, and how its bytes are named.
+//!
+//! Everything in this room is pure. There is no clock, no disk, no network and no async here: time and randomness
+//! come in as arguments, so every rule can be tried a million times a second and replayed to the letter.
+
+mod backoff;
+mod cid;
+mod debounce;
+mod decide;
+mod digest;
+mod fault;
+mod ignore;
+mod path;
+
+pub use backoff::Backoff;
+pub use cid::{Cid, CidBuilder, NotACid};
+pub use debounce::Debouncer;
+pub use decide::{Decision, Kind, Observed, Policy, Recorded, Skip, Stat, State, Timestamp, decide};
+pub use digest::Digest;
+pub use fault::{Fault, Scope, Verdict};
+pub use ignore::{DSTORIGNORE, Included, Rule, Rules};
+pub use path::{BadRemoteDir, MirrorPath, Placement, RemoteDir, Unplaceable};
