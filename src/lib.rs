@@ -1,3 +1,5 @@
 //! One-way mirrors of local directories on dStor.
 
 pub mod mirror;
+
+pub mod dstor;

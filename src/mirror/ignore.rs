@@ -17,7 +17,7 @@ const BUILT_IN: [&str; 9] = [
     // Vim: swap files and its probe for a writable directory. Emacs: auto-saves and locks. Both: backups.
     ".*.sw[a-px]",
     "/**/4913",
-    "#*#",
+    r"\#*#",
     ".#*",
     "*~",
     // LibreOffice's and Microsoft Office's locks, GLib's half-written saves, names that NFS gives to deleted open files.

@@ -19,4 +19,5 @@ pub use decide::{Decision, Kind, Observed, Policy, Recorded, Skip, Stat, State, 
 pub use digest::Digest;
 pub use fault::{Fault, Scope, Verdict};
 pub use ignore::{DSTORIGNORE, Included, Rule, Rules};
+pub(crate) use path::escape;
 pub use path::{BadRemoteDir, MirrorPath, Placement, RemoteDir, Unplaceable};
