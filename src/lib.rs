@@ -2,4 +2,8 @@
 
 pub mod mirror;
 
+pub mod local;
+
+pub mod ledger;
+
 pub mod dstor;

@@ -2,6 +2,9 @@
 
 use super::{Digest, Placement, Unplaceable};
 
+/// Nanoseconds that no time has: a row with them equals no file.
+const NEVER: u32 = 1_000_000_000;
+
 /// A file's time as the file system keeps it: seconds since 1970 (before it: negative) and nanoseconds into the second.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Timestamp {
@@ -34,6 +37,31 @@ pub struct Stat {
     pub inode: u64,
 }
 
+impl Stat {
+    /// This version, recorded so that the next look compares its bytes again whatever its stat says then.
+    ///
+    /// For a file that changed within the clock tick in which it was read: a change in the same tick would leave the
+    /// same stat behind (B4).
+    #[must_use]
+    pub fn to_be_compared(self) -> Self {
+        Self { ctime: Timestamp { nanos: NEVER, ..self.ctime }, ..self }
+    }
+
+    /// Whether a change after `read_from` (when the first byte was read, by this machine's clock) could have left the
+    /// stat as it is, because the file system's clock had not ticked.
+    #[must_use]
+    pub fn is_racy(&self, read_from: Timestamp) -> bool {
+        // FAT counts in steps of two seconds and has no finer part; kernels tick at least every 10 ms elsewhere.
+        let is_coarse = self.mtime.nanos == 0 && self.ctime.nanos == 0;
+        let tick = if is_coarse { 2_000_000_000 } else { 20_000_000 };
+        match (read_from.as_nanos(), self.ctime.as_nanos()) {
+            // A ctime far in the future is a clock that was set back: changes made now have another one.
+            (Some(read), Some(changed)) => (changed - tick..=changed + tick).contains(&read),
+            _ => false,
+        }
+    }
+}
+
 /// The kinds of things that are not files and not directories.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -45,6 +73,8 @@ pub enum Kind {
     Socket,
     /// A character or block device.
     Device,
+    /// A directory in which another file system is mounted.
+    Mount,
 }
 
 /// What is at a path right now.
@@ -110,11 +140,12 @@ pub enum Skip {
 
 impl Skip {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Kind(Kind::Symlink),
         Self::Kind(Kind::Fifo),
         Self::Kind(Kind::Socket),
         Self::Kind(Kind::Device),
+        Self::Kind(Kind::Mount),
         Self::TooLarge,
         Self::NameNotUtf8,
         Self::BelowRemoteId,
@@ -129,6 +160,7 @@ impl Skip {
             Self::Kind(Kind::Fifo) => "fifo",
             Self::Kind(Kind::Socket) => "socket",
             Self::Kind(Kind::Device) => "device",
+            Self::Kind(Kind::Mount) => "mount",
             Self::TooLarge => "too_large",
             Self::NameNotUtf8 => "name_not_utf8",
             Self::BelowRemoteId => "below_remote_id",
@@ -144,6 +176,7 @@ impl Skip {
             Self::Kind(Kind::Fifo) => "a named pipe, not a file",
             Self::Kind(Kind::Socket) => "a socket, not a file",
             Self::Kind(Kind::Device) => "a device, not a file",
+            Self::Kind(Kind::Mount) => "another file system is mounted here; add a mirror of its own for it",
             Self::TooLarge => "larger than the mirror's `max_file_size`",
             Self::NameNotUtf8 => "its name is not UTF-8, and names travel to dStor as UTF-8; rename it",
             Self::BelowRemoteId => {
@@ -245,6 +278,20 @@ mod tests {
             let decision = decide(&Observed::File(touched), Some(&row(State::Stored)), Ok(()));
             assert_eq!(decision, Decision::Compare(Digest::of(b"12345")));
         }
+    }
+
+    // B4
+    #[test]
+    fn a_file_read_in_the_tick_it_changed_in_is_compared_again() {
+        let at = |seconds, nanos| Timestamp { seconds, nanos };
+        let fresh = Stat { ctime: at(10, 500_000_000), ..STAT };
+        assert!(fresh.is_racy(at(10, 510_000_000)));
+        assert!(!fresh.is_racy(at(10, 530_000_000)));
+        assert!(!fresh.is_racy(at(9, 0)), "a clock that was set back");
+        let coarse = Stat { ctime: at(10, 0), mtime: at(10, 0), ..STAT };
+        assert!(coarse.is_racy(at(11, 900_000_000)) && !coarse.is_racy(at(12, 1)));
+        let row = Recorded { stat: fresh.to_be_compared(), ..row(State::Stored) };
+        assert!(matches!(decide(&Observed::File(fresh), Some(&row), Ok(())), Decision::Compare(_)));
     }
 
     #[test]

@@ -1,0 +1,385 @@
+//! The queue's rows: paths to look at, who has them, and when they are tried again.
+
+use rusqlite::OptionalExtension as _;
+
+use super::files::{FileRow, forget_state};
+use super::{Ledger, LedgerError, Millis, MirrorId, bits_in};
+use crate::mirror::{Cid, Digest, MirrorPath, Skip, Stat, State};
+
+/// The due time of changes whose mirror is not there.
+pub const HELD: Millis = Millis::MAX;
+
+/// A path to look at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Push {
+    /// The path; the mirror's top is no change but a scan, and is left out.
+    pub path: MirrorPath,
+    /// Its size as last seen, in bytes; 0 if nobody looked.
+    pub size: u64,
+    /// Not before then.
+    pub due_at: Millis,
+}
+
+/// What makes a path worth looking at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Urgency {
+    /// Something happened to it just now: earlier failures no longer count.
+    Event,
+    /// A scan found that disk and ledger disagree: one that waits for its next attempt goes on waiting.
+    Scan,
+}
+
+/// A change that a worker has taken and has to settle or postpone.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The mirror it belongs to.
+    pub mirror: MirrorId,
+    /// The path to look at.
+    pub path: MirrorPath,
+    /// Failures so far.
+    pub attempts: u32,
+    /// When it was first pushed.
+    pub since: Millis,
+    directory: i64,
+    name: Box<[u8]>,
+    generation: i64,
+}
+
+/// A file that dStor holds now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// The version whose bytes were sent.
+    pub stat: Stat,
+    /// Its permission bits.
+    pub mode: u32,
+    /// The digest of the bytes that were sent.
+    pub digest: Digest,
+    /// What dStor answered.
+    pub hash: Cid,
+    /// Whether that is the identifier of these bytes.
+    pub is_proved: bool,
+    /// When dStor answered.
+    pub at: Millis,
+}
+
+/// How a change ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Settlement {
+    /// The ledger said it already.
+    Nothing,
+    /// dStor said that it stored exactly these bytes.
+    Stored(Stored),
+    /// The bytes are those that dStor holds; only the stat is new.
+    Refreshed(Stat, u32),
+    /// Not there any more, nor anything below it.
+    Gone,
+    /// Left out on purpose.
+    Skipped(Stat, u32, Skip),
+    /// Excluded by a rule, with all below it; what dStor holds of it stays on record.
+    Ignored,
+    /// Given up until it changes.
+    Failed {
+        /// The version that failed.
+        stat: Stat,
+        /// Its permission bits.
+        mode: u32,
+        /// A fixed word.
+        code: &'static str,
+        /// For a person.
+        message: String,
+    },
+    /// A directory, whose entries were looked at.
+    Descended,
+}
+
+/// What the queue has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outlook {
+    /// Changes that workers have.
+    pub claimed: u64,
+    /// When the next one is due; `None` if none waits for a time.
+    pub next_due_at: Option<Millis>,
+}
+
+impl Ledger {
+    /// Puts paths into the queue, one row a path.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn push(&self, mirror: MirrorId, pushes: &[Push], urgency: Urgency, now: Millis) -> Result<(), LedgerError> {
+        let mut add = self.db.prepare_cached(match urgency {
+            Urgency::Event => {
+                "INSERT INTO changes (directory_id, name, size, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET generation = generation + 1, attempts = 0, code = NULL, message = NULL,
+                   size = excluded.size, due_at = iif(due_at = 9223372036854775807, due_at, excluded.due_at)"
+            }
+            // Claimed just now, it may have changed after the worker looked: it is to be looked at once more.
+            Urgency::Scan => {
+                "INSERT INTO changes (directory_id, name, size, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET generation = generation + 1 WHERE claimed = 1"
+            }
+        })?;
+        for push in pushes {
+            let Some((parent, name)) = push.path.split() else { continue };
+            let directory = self.directory(mirror, &parent)?;
+            add.execute((directory, name, bits_in(push.size), now, push.due_at))?;
+        }
+        Ok(())
+    }
+
+    /// Takes at most `limit` changes that are due.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn claim(&self, now: Millis, limit: u32) -> Result<Vec<Claim>, LedgerError> {
+        let mut due = self.db.prepare_cached(
+            "SELECT c.directory_id, c.name, c.generation, c.attempts, c.since, d.mirror_id, d.path
+             FROM changes c JOIN directories d ON d.id = c.directory_id
+             WHERE c.claimed = 0 AND c.due_at <= ?1 ORDER BY c.due_at LIMIT ?2",
+        )?;
+        let mut take =
+            self.db.prepare_cached("UPDATE changes SET claimed = 1 WHERE directory_id = ?1 AND name = ?2")?;
+        let mut claims = Vec::new();
+        let mut rows = due.query((now.min(HELD - 1), limit))?;
+        while let Some(row) = rows.next()? {
+            let name: Vec<u8> = row.get(1)?;
+            let parent: Vec<u8> = row.get(6)?;
+            let path = MirrorPath::from_bytes(&parent)
+                .and_then(|dir| dir.join(&name))
+                .ok_or_else(|| LedgerError::Nonsense("a change whose path is none".into()))?;
+            claims.push(Claim {
+                mirror: MirrorId(row.get(5)?),
+                path,
+                attempts: row.get(3)?,
+                since: row.get(4)?,
+                directory: row.get(0)?,
+                name: name.into(),
+                generation: row.get(2)?,
+            });
+        }
+        drop(rows);
+        for claim in &claims {
+            take.execute((claim.directory, &claim.name))?;
+        }
+        Ok(claims)
+    }
+
+    /// Ends a change: the row of its path and the end of the change are written together. If the path was pushed again
+    /// meanwhile, the change stays and will be claimed again. With `again_at` it stays in any case, until then.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn settle(
+        &self,
+        claim: &Claim,
+        settlement: &Settlement,
+        again_at: Option<Millis>,
+        now: Millis,
+    ) -> Result<(), LedgerError> {
+        self.record(claim, settlement, now)?;
+        let done = match again_at {
+            None => self
+                .db
+                .prepare_cached("DELETE FROM changes WHERE directory_id = ?1 AND name = ?2 AND generation = ?3")?
+                .execute((claim.directory, &claim.name, claim.generation))?,
+            Some(at) => self
+                .db
+                .prepare_cached(
+                    "UPDATE changes SET claimed = 0, attempts = 0, code = NULL, message = NULL, due_at = ?4
+                     WHERE directory_id = ?1 AND name = ?2 AND generation = ?3",
+                )?
+                .execute((claim.directory, &claim.name, claim.generation, at))?,
+        };
+        if done == 0 {
+            self.unclaim(claim)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a change back until `due_at`, after a failure with this code and message.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn postpone(&self, claim: &Claim, code: &str, message: &str, due_at: Millis) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached(
+                "UPDATE changes SET claimed = 0, attempts = attempts + 1, code = ?4, message = ?5,
+                   due_at = iif(generation = ?3, ?6, due_at) WHERE directory_id = ?1 AND name = ?2",
+            )?
+            .execute((claim.directory, &claim.name, claim.generation, code, message, due_at))?;
+        Ok(())
+    }
+
+    /// Puts a change back until `due_at` without a failure: its file is not quiet yet.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn defer(&self, claim: &Claim, due_at: Millis) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached(
+                "UPDATE changes SET claimed = 0, due_at = iif(generation = ?3, ?4, due_at)
+                 WHERE directory_id = ?1 AND name = ?2",
+            )?
+            .execute((claim.directory, &claim.name, claim.generation, due_at))?;
+        Ok(())
+    }
+
+    /// Puts a change back as it was before it was claimed.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn unclaim(&self, claim: &Claim) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached("UPDATE changes SET claimed = 0 WHERE directory_id = ?1 AND name = ?2")?
+            .execute((claim.directory, &claim.name))?;
+        Ok(())
+    }
+
+    /// Puts back all changes that a killed agent had, clamps times that a jumping clock put too far away (D14), and
+    /// holds the changes of mirrors that are not active.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn recover_changes(&self, latest: Millis) -> Result<(), LedgerError> {
+        self.db.execute("UPDATE changes SET claimed = 0 WHERE claimed = 1", [])?;
+        self.db.execute("UPDATE changes SET due_at = ?1 WHERE due_at > ?1", [latest])?;
+        self.db.execute(
+            "UPDATE changes SET due_at = ?1 WHERE directory_id IN
+               (SELECT d.id FROM directories d JOIN mirrors m ON m.id = d.mirror_id WHERE m.active = 0)",
+            [HELD],
+        )?;
+        Ok(())
+    }
+
+    /// Holds the changes of a mirror whose directory is not there, so that nobody claims them.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn hold(&self, mirror: MirrorId) -> Result<(), LedgerError> {
+        self.db.execute(
+            "UPDATE changes SET due_at = ?2
+             WHERE claimed = 0 AND directory_id IN (SELECT id FROM directories WHERE mirror_id = ?1)",
+            (mirror.0, HELD),
+        )?;
+        Ok(())
+    }
+
+    /// Lets the changes of a mirror go on that were held.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn release(&self, mirror: MirrorId, now: Millis) -> Result<(), LedgerError> {
+        self.db.execute(
+            "UPDATE changes SET due_at = ?2
+             WHERE due_at = ?3 AND directory_id IN (SELECT id FROM directories WHERE mirror_id = ?1)",
+            (mirror.0, now, HELD),
+        )?;
+        Ok(())
+    }
+
+    /// What the queue has to do.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn outlook(&self) -> Result<Outlook, LedgerError> {
+        let next_due_at: Option<Millis> = self
+            .db
+            .prepare_cached("SELECT due_at FROM changes WHERE claimed = 0 ORDER BY due_at LIMIT 1")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        let claimed: i64 = self
+            .db
+            .prepare_cached("SELECT coalesce(sum(files), 0) FROM counts WHERE slot = 5")?
+            .query_row([], |row| row.get(0))?;
+        Ok(Outlook { claimed: bits_in_count(claimed), next_due_at: next_due_at.filter(|at| *at != HELD) })
+    }
+
+    fn record(&self, claim: &Claim, settlement: &Settlement, now: Millis) -> Result<(), LedgerError> {
+        let key = (claim.directory, &*claim.name);
+        match settlement {
+            Settlement::Nothing => return Ok(()),
+            Settlement::Stored(stored) => {
+                self.put_stored(key, stored)?;
+                self.forget_reason(key)?;
+                self.forget_below(claim.mirror, &claim.path)?;
+            }
+            Settlement::Refreshed(stat, mode) => {
+                self.put_stat(key, State::Stored, stat, *mode)?;
+                self.forget_reason(key)?;
+                self.forget_below(claim.mirror, &claim.path)?;
+            }
+            Settlement::Gone => {
+                self.forget_file(key)?;
+                self.forget_reason(key)?;
+                self.forget_below(claim.mirror, &claim.path)?;
+            }
+            Settlement::Descended => {
+                self.forget_file(key)?;
+                self.forget_reason(key)?;
+            }
+            Settlement::Skipped(stat, mode, skip) => {
+                self.put_stat(key, State::Skipped, stat, *mode)?;
+                self.put_reason(key, skip.code(), skip.message(), claim.attempts, now)?;
+                // A mount hides what was stored from below it; that is not gone.
+                if !matches!(skip, Skip::Kind(crate::mirror::Kind::Mount)) {
+                    self.forget_below(claim.mirror, &claim.path)?;
+                }
+            }
+            Settlement::Ignored => self.ignore_at_and_below(claim.mirror, &claim.path, key, now)?,
+            Settlement::Failed { stat, mode, code, message } => {
+                self.put_stat(key, State::Failed, stat, *mode)?;
+                self.put_reason(key, code, message, claim.attempts + 1, now)?;
+                self.forget_below(claim.mirror, &claim.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The change waiting for a path, with the file's row: what `why` tells.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn file(&self, mirror: MirrorId, path: &MirrorPath) -> Result<Option<FileRow>, LedgerError> {
+        let Some((parent, name)) = path.split() else { return Ok(None) };
+        match self.known_directory(mirror, &parent)? {
+            Some(directory) => self.file_row((directory, name)),
+            None => Ok(None),
+        }
+    }
+
+    fn put_reason(
+        &self,
+        key: (i64, &[u8]),
+        code: &str,
+        message: &str,
+        attempts: u32,
+        now: Millis,
+    ) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO reasons (directory_id, name, code, message, attempts, since)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO UPDATE SET message = excluded.message, attempts = excluded.attempts,
+                   since = iif(code = excluded.code, since, excluded.since), code = excluded.code",
+            )?
+            .execute((key.0, key.1, code, message, attempts, now))?;
+        Ok(())
+    }
+
+    fn forget_reason(&self, key: (i64, &[u8])) -> Result<(), LedgerError> {
+        self.db.prepare_cached("DELETE FROM reasons WHERE directory_id = ?1 AND name = ?2")?.execute(key)?;
+        Ok(())
+    }
+
+    /// The path is no directory (any more): what the ledger has below it is gone.
+    fn forget_below(&self, mirror: MirrorId, path: &MirrorPath) -> Result<(), LedgerError> {
+        if self.known_directory(mirror, path)?.is_some() {
+            forget_state(&self.db, mirror, path)?;
+        }
+        Ok(())
+    }
+}
+
+fn bits_in_count(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}

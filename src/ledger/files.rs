@@ -1,0 +1,443 @@
+//! The files' rows: what was seen of each path and what dStor holds of it.
+
+use rusqlite::{Connection, Row, ToSql};
+
+use super::{Ledger, LedgerError, Millis, MirrorId, Stored, bits_in, bits_out};
+use crate::mirror::{Cid, Digest, MirrorPath, Recorded, Skip, Stat, State, Timestamp};
+
+/// What the ledger has of a directory, for a scan: its files in the order of their names, and its subdirectories.
+#[derive(Default, Debug)]
+pub struct Listing {
+    /// Name and row, ordered by name.
+    pub files: Vec<(Box<[u8]>, Recorded)>,
+    /// Names, ordered.
+    pub directories: Vec<Box<[u8]>>,
+}
+
+/// Which rows below a directory count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Below {
+    /// All that are not gone.
+    Present,
+    /// Those of files that the mirror takes: stored or failed.
+    Taken,
+}
+
+/// A path's state as a person sees it: that of its change if it has one, else that of its row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EntryState {
+    /// Known to differ, waiting its turn.
+    Pending,
+    /// A worker has it.
+    Uploading,
+    /// The row's own state.
+    Settled(State),
+}
+
+impl EntryState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Uploading,
+        Self::Settled(State::Stored),
+        Self::Settled(State::Failed),
+        Self::Settled(State::Skipped),
+        Self::Settled(State::Gone),
+    ];
+
+    /// The fixed word for it in JSON and on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Uploading => "uploading",
+            Self::Settled(State::Stored) => "stored",
+            Self::Settled(State::Failed) => "failed",
+            Self::Settled(State::Skipped) => "skipped",
+            Self::Settled(State::Gone) => "gone",
+        }
+    }
+}
+
+/// What dStor holds of a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// The digest of the bytes that were sent.
+    pub digest: Digest,
+    /// What dStor answered.
+    pub hash: Cid,
+    /// `cid`, `read` or nothing.
+    pub proof: Option<String>,
+    /// When.
+    pub at: Millis,
+}
+
+/// A path's row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileRow {
+    /// What decisions need.
+    pub recorded: Recorded,
+    /// What dStor holds.
+    pub held: Option<Held>,
+}
+
+/// Everything the ledger says of a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The path below its mirror.
+    pub path: MirrorPath,
+    /// Its state.
+    pub state: EntryState,
+    /// Its row, if it was ever looked at to the end.
+    pub row: Option<FileRow>,
+    /// The dStor directory of its files, as `path:…` or `id:…`.
+    pub remote: Option<String>,
+    /// Bytes, as last seen.
+    pub size: u64,
+    /// Why it is failed, skipped or waits: a fixed word and a message.
+    pub reason: Option<(String, String)>,
+    /// Failures so far.
+    pub attempts: u32,
+    /// Since when it waits or is failed or skipped.
+    pub since: Option<Millis>,
+    /// When it is tried next; `None` if not by itself, or not before its mirror is back.
+    pub next_attempt_at: Option<Millis>,
+}
+
+const FILE: &str =
+    "f.state, f.size, f.mtime_s, f.mtime_ns, f.ctime_s, f.ctime_ns, f.inode, f.blake3, f.hash, f.proof, f.stored_at";
+/// All directories at and below ?2 of mirror ?1. `0` follows `/` in ASCII.
+const BELOW: &str = "SELECT id FROM directories WHERE mirror_id = ?1
+    AND (?2 = X'' OR path = ?2 OR (path > CAST(?2 || '/' AS BLOB) AND path < CAST(?2 || '0' AS BLOB)))";
+
+impl Ledger {
+    /// What the ledger has of a mirror's directory.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn listing(&self, mirror: MirrorId, dir: &MirrorPath) -> Result<Listing, LedgerError> {
+        let Some(id) = self.known_directory(mirror, dir)? else { return Ok(Listing::default()) };
+        let mut listing = Listing::default();
+        let mut files = self
+            .db
+            .prepare_cached(&format!("SELECT {FILE}, f.name FROM files f WHERE f.directory_id = ?1 ORDER BY name"))?;
+        let mut rows = files.query([id])?;
+        while let Some(row) = rows.next()? {
+            listing.files.push((row.get::<_, Vec<u8>>(11)?.into(), recorded(row)?));
+        }
+        let mut directories =
+            self.db.prepare_cached("SELECT path FROM directories WHERE parent_id = ?1 ORDER BY path")?;
+        let mut rows = directories.query([id])?;
+        while let Some(row) = rows.next()? {
+            let path: Vec<u8> = row.get(0)?;
+            let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+            listing.directories.push(name.into());
+        }
+        Ok(listing)
+    }
+
+    /// Whether there are such rows at or below a directory.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn has_below(&self, mirror: MirrorId, dir: &MirrorPath, which: Below) -> Result<bool, LedgerError> {
+        let states = match which {
+            Below::Present => "(0, 1, 2)",
+            Below::Taken => "(0, 1)",
+        };
+        let found: bool = self
+            .db
+            .prepare_cached(&format!(
+                "SELECT EXISTS (SELECT 1 FROM files WHERE directory_id IN ({BELOW}) AND state IN {states})"
+            ))?
+            .query_row((mirror.0, dir.as_bytes()), |row| row.get(0))?;
+        Ok(found)
+    }
+
+    /// What the ledger records of a path.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn recorded(&self, mirror: MirrorId, path: &MirrorPath) -> Result<Option<Recorded>, LedgerError> {
+        Ok(self.file(mirror, path)?.map(|row| row.recorded))
+    }
+
+    /// Some stored files of a mirror, for recognising its directory again.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn some_stored(&self, mirror: MirrorId, limit: u32) -> Result<Vec<(MirrorPath, Stat)>, LedgerError> {
+        let mut statement = self.db.prepare_cached(&format!(
+            "SELECT {FILE}, f.name, d.path FROM files f JOIN directories d ON d.id = f.directory_id
+             WHERE d.mirror_id = ?1 AND f.state = 0 LIMIT ?2"
+        ))?;
+        let mut rows = statement.query((mirror.0, limit))?;
+        let mut some = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (name, dir): (Vec<u8>, Vec<u8>) = (row.get(11)?, row.get(12)?);
+            if let Some(path) = MirrorPath::from_bytes(&dir).and_then(|dir| dir.join(&name)) {
+                some.push((path, recorded(row)?.stat));
+            }
+        }
+        Ok(some)
+    }
+
+    /// Calls `each` with everything at and below `prefix`, ordered by directory and name, until it answers `false`.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn entries(
+        &self,
+        mirror: MirrorId,
+        prefix: &MirrorPath,
+        mut each: impl FnMut(Entry) -> bool,
+    ) -> Result<(), LedgerError> {
+        if let Some((parent, name)) = prefix.split()
+            && let Some(id) = self.known_directory(mirror, &parent)?
+            && !self.entries_in(id, &parent, Some(name), &mut each)?
+        {
+            return Ok(());
+        }
+        let mut directories =
+            self.db.prepare(&format!("SELECT id, path FROM directories WHERE id IN ({BELOW}) ORDER BY path"))?;
+        let mut rows = directories.query((mirror.0, prefix.as_bytes()))?;
+        while let Some(row) = rows.next()? {
+            let path: Vec<u8> = row.get(1)?;
+            let Some(dir) = MirrorPath::from_bytes(&path) else { continue };
+            if !self.entries_in(row.get(0)?, &dir, None, &mut each)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// `false` if `each` had enough.
+    fn entries_in(
+        &self,
+        directory: i64,
+        dir: &MirrorPath,
+        only: Option<&[u8]>,
+        each: &mut impl FnMut(Entry) -> bool,
+    ) -> Result<bool, LedgerError> {
+        let mut statement = self.db.prepare_cached(&format!(
+            "SELECT {FILE}, f.name, d.remote, c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message,
+               r.code, r.message, r.attempts, r.since
+             FROM files f JOIN directories d ON d.id = f.directory_id
+             LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
+             LEFT JOIN reasons r ON r.directory_id = f.directory_id AND r.name = f.name
+             WHERE f.directory_id = ?1 AND (?2 IS NULL OR f.name = ?2)
+             UNION ALL
+             SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, d.remote,
+               c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message, NULL, NULL, NULL, NULL
+             FROM changes c JOIN directories d ON d.id = c.directory_id
+             WHERE c.directory_id = ?1 AND (?2 IS NULL OR c.name = ?2) AND NOT EXISTS
+               (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
+             ORDER BY 12"
+        ))?;
+        let mut rows = statement.query((directory, only))?;
+        while let Some(row) = rows.next()? {
+            let name: Vec<u8> = row.get(11)?;
+            let Some(path) = dir.join(&name) else { continue };
+            if !each(entry(row, path)?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn file_row(&self, key: (i64, &[u8])) -> Result<Option<FileRow>, LedgerError> {
+        let mut statement =
+            self.db.prepare_cached(&format!("SELECT {FILE} FROM files f WHERE directory_id = ?1 AND name = ?2"))?;
+        let mut rows = statement.query(key)?;
+        match rows.next()? {
+            Some(row) => Ok(Some(FileRow { recorded: recorded(row)?, held: held(row)? })),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn put_stored(&self, key: (i64, &[u8]), stored: &Stored) -> Result<(), LedgerError> {
+        let Stored { stat, mode, digest, hash, is_proved, at } = stored;
+        self.db
+            .prepare_cached(
+                "INSERT INTO files (directory_id, name, state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, mode,
+                   blake3, hash, proof, stored_at)
+                 VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                 ON CONFLICT DO UPDATE SET state = 0, size = excluded.size, mtime_s = excluded.mtime_s,
+                   mtime_ns = excluded.mtime_ns, ctime_s = excluded.ctime_s, ctime_ns = excluded.ctime_ns,
+                   inode = excluded.inode, mode = excluded.mode, blake3 = excluded.blake3, hash = excluded.hash,
+                   proof = excluded.proof, stored_at = excluded.stored_at",
+            )?
+            .execute(rusqlite::params![
+                key.0,
+                key.1,
+                bits_in(stat.size),
+                stat.mtime.seconds,
+                stat.mtime.nanos,
+                stat.ctime.seconds,
+                stat.ctime.nanos,
+                bits_in(stat.inode),
+                mode,
+                digest.as_bytes().as_slice(),
+                hash.as_str(),
+                is_proved.then_some("cid"),
+                at,
+            ])?;
+        Ok(())
+    }
+
+    /// Records the version that was looked at; what dStor holds stays as it is.
+    pub(super) fn put_stat(&self, key: (i64, &[u8]), state: State, stat: &Stat, mode: u32) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO files (directory_id, name, state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, mode)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 ON CONFLICT DO UPDATE SET state = excluded.state, size = excluded.size, mtime_s = excluded.mtime_s,
+                   mtime_ns = excluded.mtime_ns, ctime_s = excluded.ctime_s, ctime_ns = excluded.ctime_ns,
+                   inode = excluded.inode, mode = excluded.mode",
+            )?
+            .execute(rusqlite::params![
+                key.0,
+                key.1,
+                state_number(state),
+                bits_in(stat.size),
+                stat.mtime.seconds,
+                stat.mtime.nanos,
+                stat.ctime.seconds,
+                stat.ctime.nanos,
+                bits_in(stat.inode),
+                mode,
+            ])?;
+        Ok(())
+    }
+
+    /// The path is no file any more: `gone` if dStor holds it, else there is nothing to tell.
+    pub(super) fn forget_file(&self, key: (i64, &[u8])) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached("DELETE FROM files WHERE directory_id = ?1 AND name = ?2 AND hash IS NULL")?
+            .execute(key)?;
+        self.db
+            .prepare_cached("UPDATE files SET state = 3 WHERE directory_id = ?1 AND name = ?2 AND state <> 3")?
+            .execute(key)?;
+        Ok(())
+    }
+
+    pub(super) fn ignore_at_and_below(
+        &self,
+        mirror: MirrorId,
+        path: &MirrorPath,
+        key: (i64, &[u8]),
+        now: Millis,
+    ) -> Result<(), LedgerError> {
+        let below = format!("directory_id IN ({BELOW})");
+        let scopes: [(&str, &dyn ToSql, &dyn ToSql); 2] =
+            [("directory_id = ?1 AND name = ?2", &key.0, &key.1), (&below, &mirror.0, &path.as_bytes())];
+        for (scope, one, two) in scopes {
+            self.db
+                .prepare_cached(&format!(
+                    "INSERT OR REPLACE INTO reasons SELECT directory_id, name, '{}', '{}', 0, ?3 FROM files
+                     WHERE {scope} AND state IN (0, 1) AND hash IS NOT NULL",
+                    Skip::Ignored.code(),
+                    Skip::Ignored.message()
+                ))?
+                .execute((one, two, now))?;
+            for sql in [
+                "UPDATE files SET state = 2 WHERE {scope} AND state IN (0, 1) AND hash IS NOT NULL",
+                "DELETE FROM reasons WHERE (directory_id, name) IN
+                   (SELECT directory_id, name FROM files WHERE {scope} AND hash IS NULL)",
+                "DELETE FROM files WHERE {scope} AND hash IS NULL",
+            ] {
+                self.db.prepare_cached(&sql.replace("{scope}", scope))?.execute((one, two))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Marks everything below a directory gone, and forgets what dStor never held.
+pub(super) fn forget_state(db: &Connection, mirror: MirrorId, dir: &MirrorPath) -> Result<(), LedgerError> {
+    for sql in [
+        "DELETE FROM reasons WHERE directory_id IN ({BELOW})",
+        "DELETE FROM files WHERE directory_id IN ({BELOW}) AND hash IS NULL",
+        "UPDATE files SET state = 3 WHERE directory_id IN ({BELOW}) AND state <> 3",
+    ] {
+        db.prepare_cached(&sql.replace("{BELOW}", BELOW))?.execute((mirror.0, dir.as_bytes()))?;
+    }
+    Ok(())
+}
+
+fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
+    let is_recorded = row.get::<_, Option<i64>>(0)?.is_some();
+    let file = match is_recorded {
+        true => Some(FileRow { recorded: recorded(row)?, held: held(row)? }),
+        false => None,
+    };
+    let claimed: Option<i64> = row.get(13)?;
+    let state = match (claimed, &file) {
+        (Some(0), _) => EntryState::Pending,
+        (Some(_), _) => EntryState::Uploading,
+        (None, Some(file)) => EntryState::Settled(file.recorded.state),
+        (None, None) => return Err(LedgerError::Nonsense("an entry that is neither file nor change".into())),
+    };
+    let waits = claimed.is_some();
+    let seen: Option<i64> = if waits { row.get(14)? } else { None };
+    let reason = |code: usize, message: usize| -> Result<Option<(String, String)>, LedgerError> {
+        Ok(row.get::<_, Option<String>>(code)?.zip(row.get(message)?))
+    };
+    Ok(Entry {
+        size: match (seen, &file) {
+            (Some(seen), _) if seen != 0 => bits_out(seen),
+            (_, Some(file)) => file.recorded.stat.size,
+            (_, None) => 0,
+        },
+        path,
+        state,
+        row: file,
+        remote: row.get(12)?,
+        reason: if waits { reason(18, 19)? } else { reason(20, 21)? },
+        attempts: row.get::<_, Option<u32>>(if waits { 15 } else { 22 })?.unwrap_or(0),
+        since: row.get(if waits { 16 } else { 23 })?,
+        next_attempt_at: row.get::<_, Option<Millis>>(17)?.filter(|at| *at != super::HELD),
+    })
+}
+
+fn recorded(row: &Row<'_>) -> Result<Recorded, LedgerError> {
+    let digest: Option<[u8; 32]> = row.get(7)?;
+    Ok(Recorded {
+        state: state_of(row.get(0)?)?,
+        stat: Stat {
+            size: bits_out(row.get(1)?),
+            mtime: Timestamp { seconds: row.get(2)?, nanos: row.get(3)? },
+            ctime: Timestamp { seconds: row.get(4)?, nanos: row.get(5)? },
+            inode: bits_out(row.get(6)?),
+        },
+        digest: digest.map(Digest::from_bytes),
+    })
+}
+
+fn held(row: &Row<'_>) -> Result<Option<Held>, LedgerError> {
+    let digest: Option<[u8; 32]> = row.get(7)?;
+    let hash: Option<String> = row.get(8)?;
+    let Some((digest, hash)) = digest.zip(hash) else { return Ok(None) };
+    Ok(Some(Held {
+        digest: Digest::from_bytes(digest),
+        hash: Cid::parse(&hash).map_err(|_| LedgerError::Nonsense("a hash that is none".into()))?,
+        proof: row.get(9)?,
+        at: row.get(10)?,
+    }))
+}
+
+fn state_number(state: State) -> i64 {
+    match state {
+        State::Stored => 0,
+        State::Failed => 1,
+        State::Skipped => 2,
+        State::Gone => 3,
+    }
+}
+
+fn state_of(number: i64) -> Result<State, LedgerError> {
+    [State::Stored, State::Failed, State::Skipped, State::Gone]
+        .into_iter()
+        .find(|state| state_number(*state) == number)
+        .ok_or_else(|| LedgerError::Nonsense(format!("state {number}")))
+}

@@ -1,0 +1,70 @@
+//! One writer per ledger: a kernel lock that ends with the process, so that nothing stale is left after a crash.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// The right to write the ledger of a state directory, held until dropped.
+#[derive(Debug)]
+pub struct AgentLock {
+    _file: File,
+}
+
+/// Why the lock is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another agent holds it.
+    #[error("another dstor-sync works with the ledger in `{}`", .0.display())]
+    Held(PathBuf),
+    /// The lock's file cannot be used.
+    #[error("cannot lock `{}`", path.display())]
+    Io {
+        /// The lock's file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl AgentLock {
+    /// Takes the lock of `state_dir` without waiting.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another process has it.
+    pub fn take(state_dir: &Path) -> Result<Self, LockError> {
+        let path = state_dir.join("agent.lock");
+        let io = |source| LockError::Io { path: path.clone(), source };
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held(state_dir.to_owned())),
+            Err(TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+
+    /// Whether some process holds the lock of `state_dir` right now.
+    #[must_use]
+    pub fn is_held(state_dir: &Path) -> bool {
+        let Ok(file) = File::open(state_dir.join("agent.lock")) else { return false };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // D10, F11
+    #[test]
+    fn only_one_holds_the_lock_and_nothing_stale_is_left() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(!AgentLock::is_held(dir.path()));
+        let held = AgentLock::take(dir.path()).expect("free");
+        assert!(AgentLock::is_held(dir.path()));
+        assert!(matches!(AgentLock::take(dir.path()), Err(LockError::Held(_))));
+        drop(held);
+        assert!(!AgentLock::is_held(dir.path()));
+        AgentLock::take(dir.path()).expect("free again");
+    }
+}

@@ -1,0 +1,189 @@
+//! The mirrors: which directory goes where, who that directory was, and how it is watched.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Row;
+
+use super::{Ledger, LedgerError, Millis, bits_in, bits_out};
+use crate::local::Identity;
+use crate::mirror::{Placement, RemoteDir};
+
+/// A mirror's number in the ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct MirrorId(pub(crate) i64);
+
+/// How changes below a mirror come to be known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Watching {
+    /// By events of the file system, and a scan now and then.
+    Events,
+    /// By scans only.
+    Polling,
+    /// Not at all: its directory is not there, or is another one. Nothing counts as gone.
+    Missing,
+}
+
+impl Watching {
+    /// The fixed word for it in the ledger and in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Polling => "polling",
+            Self::Missing => "missing",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [Self::Events, Self::Polling, Self::Missing].into_iter().find(|watching| watching.word() == word)
+    }
+}
+
+/// A mirror as the ledger knows it.
+#[derive(Clone, Debug)]
+pub struct MirrorRow {
+    /// Its number.
+    pub id: MirrorId,
+    /// Its directory, absolute.
+    pub path: PathBuf,
+    /// Where it goes.
+    pub placement: Placement,
+    /// Who the directory was when it was last believed.
+    pub root: Option<Identity>,
+    /// How it is watched.
+    pub watching: Watching,
+    /// What a person should know about that.
+    pub watch_note: Option<String>,
+    /// When a full scan last ended well.
+    pub last_scan_at: Option<Millis>,
+}
+
+const COLUMNS: &str = "id, path, remote, root_device, root_inode, watch, watch_note, last_scan_at";
+
+impl Ledger {
+    /// Makes exactly these mirrors the active ones, with rows for those that have none, and returns their numbers in
+    /// the same order.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn activate_mirrors(&self, mirrors: &[(&Path, &Placement)]) -> Result<Vec<MirrorId>, LedgerError> {
+        self.db.execute("UPDATE mirrors SET active = 0", [])?;
+        let mut add = self.db.prepare_cached(
+            "INSERT INTO mirrors (path, remote) VALUES (?1, ?2)
+             ON CONFLICT (path, remote) DO UPDATE SET active = 1 RETURNING id",
+        )?;
+        let mut ids = Vec::with_capacity(mirrors.len());
+        for (path, placement) in mirrors {
+            let key = (path.as_os_str().as_bytes(), placement_text(placement));
+            ids.push(MirrorId(add.query_row(key, |row| row.get(0))?));
+        }
+        Ok(ids)
+    }
+
+    /// The active mirrors, in the order in which they came.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn active_mirrors(&self) -> Result<Vec<MirrorRow>, LedgerError> {
+        let mut rows =
+            self.db.prepare_cached(&format!("SELECT {COLUMNS} FROM mirrors WHERE active = 1 ORDER BY id"))?;
+        let mut mirrors = Vec::new();
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            mirrors.push(mirror_row(row)?);
+        }
+        Ok(mirrors)
+    }
+
+    /// One mirror.
+    ///
+    /// # Errors
+    /// As SQLite says, also if there is none.
+    pub fn mirror(&self, id: MirrorId) -> Result<MirrorRow, LedgerError> {
+        let mut statement = self.db.prepare_cached(&format!("SELECT {COLUMNS} FROM mirrors WHERE id = ?1"))?;
+        let mut rows = statement.query([id.0])?;
+        match rows.next()? {
+            Some(row) => mirror_row(row),
+            None => Err(LedgerError::Nonsense(format!("there is no mirror {}", id.0))),
+        }
+    }
+
+    /// Believes that a mirror's directory is this one from now on; `None`: that the next one found there is right.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn believe_root(&self, id: MirrorId, root: Option<Identity>) -> Result<(), LedgerError> {
+        self.db.prepare_cached("UPDATE mirrors SET root_device = ?2, root_inode = ?3 WHERE id = ?1")?.execute((
+            id.0,
+            root.map(|root| bits_in(root.device)),
+            root.map(|root| bits_in(root.inode)),
+        ))?;
+        Ok(())
+    }
+
+    /// Records how a mirror is watched. Writes nothing where nothing changed.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn set_watching(&self, id: MirrorId, watching: Watching, note: Option<&str>) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached(
+                "UPDATE mirrors SET watch = ?2, watch_note = ?3
+                 WHERE id = ?1 AND (watch IS NOT ?2 OR watch_note IS NOT ?3)",
+            )?
+            .execute((id.0, watching.word(), note))?;
+        Ok(())
+    }
+
+    /// Records that a full scan ended well at `now`.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn scanned(&self, id: MirrorId, now: Millis) -> Result<(), LedgerError> {
+        self.db.prepare_cached("UPDATE mirrors SET last_scan_at = ?2 WHERE id = ?1")?.execute((id.0, now))?;
+        Ok(())
+    }
+
+    pub(crate) fn placement(&self, id: MirrorId) -> Result<Placement, LedgerError> {
+        if let Some(placement) = self.placements.borrow().get(&id) {
+            return Ok(placement.clone());
+        }
+        let placement = self.mirror(id)?.placement;
+        self.placements.borrow_mut().insert(id, placement.clone());
+        Ok(placement)
+    }
+}
+
+fn mirror_row(row: &Row<'_>) -> Result<MirrorRow, LedgerError> {
+    let device: Option<i64> = row.get("root_device")?;
+    let inode: Option<i64> = row.get("root_inode")?;
+    let watch: String = row.get("watch")?;
+    let remote: String = row.get("remote")?;
+    Ok(MirrorRow {
+        id: MirrorId(row.get("id")?),
+        path: PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>("path")?)),
+        placement: placement_of(&remote)?,
+        root: device.zip(inode).map(|(device, inode)| Identity { device: bits_out(device), inode: bits_out(inode) }),
+        watching: Watching::from_word(&watch).ok_or_else(|| LedgerError::Nonsense(format!("watch `{watch}`")))?,
+        watch_note: row.get("watch_note")?,
+        last_scan_at: row.get("last_scan_at")?,
+    })
+}
+
+pub(super) fn placement_text(placement: &Placement) -> String {
+    match placement {
+        Placement::Path(dir) => format!("path:{}", dir.as_str()),
+        Placement::Id(id) => format!("id:{id}"),
+    }
+}
+
+pub(super) fn placement_of(text: &str) -> Result<Placement, LedgerError> {
+    let placement = match text.split_once(':') {
+        Some(("path", dir)) => RemoteDir::parse(dir).ok().map(Placement::Path),
+        Some(("id", id)) => id.parse().ok().map(Placement::Id),
+        _ => None,
+    };
+    placement.ok_or_else(|| LedgerError::Nonsense(format!("remote `{text}`")))
+}

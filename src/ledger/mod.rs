@@ -1,0 +1,301 @@
+//! What we know: the SQLite file that maps local paths to what dStor holds, and the queue of paths to look at.
+//!
+//! Everything here is synchronous and belongs to one connection. [`SharedLedger`] lends that connection to async code
+//! and commits in groups. Other processes read the file with [`Ledger::open_read_only`] at any time; only the holder of
+//! [`AgentLock`] writes.
+
+mod changes;
+mod files;
+mod lock;
+mod mirrors;
+mod shared;
+mod state;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+pub use changes::{Claim, HELD, Outlook, Push, Settlement, Stored, Urgency};
+pub use files::{Below, Entry, EntryState, FileRow, Listing};
+pub use lock::{AgentLock, LockError};
+pub use mirrors::{MirrorId, MirrorRow, Watching};
+pub use shared::SharedLedger;
+pub use state::{AgentRow, AgentState, Auth, Counts, DstorFacts, Problem, Tally};
+
+use crate::local::Identity;
+use crate::mirror::{MirrorPath, Placement};
+
+/// Milliseconds since 1970, UTC, by this machine's clock.
+pub type Millis = i64;
+
+/// Marks a SQLite file as a ledger: "dSyn".
+const APPLICATION_ID: i64 = 0x6453_796e;
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("../../migrations/0001_ledger.sql"))];
+/// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.
+const DIRECTORIES_REMEMBERED: usize = 10_000;
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// There is no such file.
+    #[error("there is no ledger at `{}`", .0.display())]
+    None(PathBuf),
+    /// The file is something else.
+    #[error("`{}` is not a ledger of dstor-sync; it was left as it is", .0.display())]
+    Foreign(PathBuf),
+    /// Written by a later version.
+    #[error("the ledger `{}` was written by a newer dstor-sync (its form is {found}, this one knows {known})", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The form it has.
+        found: i64,
+        /// The newest form that this version knows.
+        known: i64,
+    },
+    /// The file is damaged.
+    #[error("the ledger `{}` is damaged; it was left as it is", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The disk is full.
+    #[error("the disk that holds the ledger is full")]
+    Full,
+    /// Anything else that SQLite says.
+    #[error("the ledger cannot be used")]
+    Sqlite(#[source] Arc<rusqlite::Error>),
+    /// A migration failed.
+    #[error("the ledger cannot be brought to this version's form")]
+    Migration(#[source] rusqlite_migration::Error),
+    /// A row that this version cannot have written.
+    #[error("the ledger holds a row that makes no sense: {0}")]
+    Nonsense(String),
+    /// The thread that writes the ledger has ended.
+    #[error("the ledger is closed")]
+    Closed,
+    /// The file was deleted or replaced while it was in use.
+    #[error("the ledger `{}` was deleted or replaced while it was in use", .0.display())]
+    Replaced(PathBuf),
+}
+
+impl LedgerError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::None(_) => "start `dstor-sync run` first, or name its state directory with --state-dir".into(),
+            Self::Foreign(path) => format!("move `{}` away, or choose another --state-dir", path.display()),
+            Self::Newer { .. } => "use the newer dstor-sync, or another --state-dir".into(),
+            Self::Broken { path, .. } => format!(
+                "move `{}` away: the next run looks at every file again and sends them all anew",
+                path.display()
+            ),
+            Self::Full => "make room; nothing is lost, and it goes on by itself".into(),
+            Self::Replaced(_) => "start dstor-sync again: it looks at every file again".into(),
+            Self::Sqlite(_) | Self::Migration(_) | Self::Nonsense(_) | Self::Closed => return None,
+        })
+    }
+}
+
+impl LedgerError {
+    /// The same error once more, for each of those whose work it took back.
+    fn again(&self) -> Self {
+        match self {
+            Self::Full => Self::Full,
+            Self::Replaced(path) => Self::Replaced(path.clone()),
+            Self::Sqlite(error) => Self::Sqlite(Arc::clone(error)),
+            other => Self::Nonsense(other.to_string()),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Sqlite(Arc::new(error)),
+        }
+    }
+}
+
+/// The ledger over one connection.
+pub struct Ledger {
+    db: Connection,
+    path: PathBuf,
+    /// Row numbers of directories met lately. Forgotten when a transaction is rolled back.
+    directories: RefCell<HashMap<(MirrorId, MirrorPath), i64>>,
+    placements: RefCell<HashMap<MirrorId, Placement>>,
+}
+
+impl Ledger {
+    /// Opens the ledger at `path` for writing, makes it if there is none, and brings an older one to this version's form.
+    ///
+    /// # Errors
+    /// A foreign, damaged or newer file is refused and not touched.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        if path.metadata().is_ok_and(|meta| meta.len() > 0) {
+            drop(Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?);
+        }
+        // SQLite takes the mode of the database for its companions: made private before there is anything in it.
+        private_file(path).map_err(|error| {
+            rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+                Some(format!("{}: {error}", path.display())),
+            )
+        })?;
+        let mut db =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        db.busy_timeout(Duration::from_secs(10))?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        // Enough because the order is acknowledged, then committed: power loss can drop the last commits and then costs
+        // an upload, never a false row (D7).
+        db.pragma_update(None, "synchronous", "NORMAL")?;
+        db.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)?;
+        db.pragma_update(None, "foreign_keys", "ON")?;
+        Migrations::from_slice(MIGRATIONS).to_latest(&mut db).map_err(LedgerError::Migration)?;
+        Ok(Self::over(db, path))
+    }
+
+    /// Opens the ledger for reading beside a running agent. Writes nothing and never checkpoints.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); a missing file is [`LedgerError::None`].
+    pub fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
+        if !path.exists() {
+            return Err(LedgerError::None(path.to_owned()));
+        }
+        let ledger = Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        ledger.db.busy_timeout(Duration::from_secs(10))?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger for one small write beside a running agent, which notices it.
+    ///
+    /// # Errors
+    /// As [`open_read_only`](Self::open_read_only).
+    pub fn open_for_a_word(path: &Path) -> Result<Self, LedgerError> {
+        drop(Self::open_read_only(path)?);
+        let ledger = Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        ledger.db.busy_timeout(Duration::from_secs(10))?;
+        Ok(ledger)
+    }
+
+    /// Opens an existing file after making sure that it is a ledger this version can read.
+    fn open_any(path: &Path, flags: OpenFlags) -> Result<Self, LedgerError> {
+        let broken = |source: rusqlite::Error| match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => LedgerError::Foreign(path.to_owned()),
+            Some(ErrorCode::DatabaseCorrupt) => LedgerError::Broken { path: path.to_owned(), source },
+            _ => source.into(),
+        };
+        let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(broken)?;
+        let number = |pragma: &str| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(broken);
+        let (found, known) = (number("user_version")?, MIGRATIONS.len() as i64);
+        let ours = number("application_id")? == APPLICATION_ID;
+        let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(broken)?;
+        if !ours && (tables > 0 || found > 0) {
+            return Err(LedgerError::Foreign(path.to_owned()));
+        }
+        if found > known {
+            return Err(LedgerError::Newer { path: path.to_owned(), found, known });
+        }
+        Ok(Self::over(db, path))
+    }
+
+    fn over(db: Connection, path: &Path) -> Self {
+        db.set_prepared_statement_cache_capacity(64);
+        Self { db, path: path.to_owned(), directories: RefCell::default(), placements: RefCell::default() }
+    }
+
+    /// Whether the file at the ledger's path is still the one that is open: writes to a deleted file "succeed" (D11).
+    ///
+    /// # Errors
+    /// [`LedgerError::Replaced`] if it is another one or none.
+    pub fn still_in_place(&self, opened_as: Identity) -> Result<(), LedgerError> {
+        if Identity::of_path(&self.path).is_ok_and(|now| now == opened_as) {
+            Ok(())
+        } else {
+            Err(LedgerError::Replaced(self.path.clone()))
+        }
+    }
+
+    /// The row number of a mirror's directory, if there is one.
+    pub(crate) fn known_directory(&self, mirror: MirrorId, dir: &MirrorPath) -> Result<Option<i64>, LedgerError> {
+        use rusqlite::OptionalExtension as _;
+        let key = (mirror, dir.clone());
+        if let Some(id) = self.directories.borrow().get(&key) {
+            return Ok(Some(*id));
+        }
+        let id = self
+            .db
+            .prepare_cached("SELECT id FROM directories WHERE mirror_id = ?1 AND path = ?2")?
+            .query_row((mirror.0, dir.as_bytes()), |row| row.get(0))
+            .optional()?;
+        if let Some(id) = id {
+            self.remember_directory(key, id);
+        }
+        Ok(id)
+    }
+
+    /// The row number of a mirror's directory, which gets a row, with all above it, if it has none.
+    pub(crate) fn directory(&self, mirror: MirrorId, dir: &MirrorPath) -> Result<i64, LedgerError> {
+        if let Some(id) = self.known_directory(mirror, dir)? {
+            return Ok(id);
+        }
+        let mut parent: Option<i64> = None;
+        for dir in std::iter::once(MirrorPath::top()).chain(dir.lineage()) {
+            parent = Some(match self.known_directory(mirror, &dir)? {
+                Some(id) => id,
+                None => {
+                    let remote = self.placement(mirror)?.of_directory(&dir).ok();
+                    let id = self
+                        .db
+                        .prepare_cached(
+                            "INSERT INTO directories (mirror_id, parent_id, path, remote) VALUES (?1, ?2, ?3, ?4)",
+                        )?
+                        .insert((mirror.0, parent, dir.as_bytes(), remote.as_ref().map(mirrors::placement_text)))?;
+                    self.remember_directory((mirror, dir), id);
+                    id
+                }
+            });
+        }
+        parent.ok_or_else(|| LedgerError::Nonsense("a directory without a top".into()))
+    }
+
+    fn remember_directory(&self, key: (MirrorId, MirrorPath), id: i64) {
+        let mut known = self.directories.borrow_mut();
+        if known.len() >= DIRECTORIES_REMEMBERED {
+            known.clear();
+        }
+        known.insert(key, id);
+    }
+
+    /// Forgets what a transaction that was rolled back may have taught.
+    fn forget_cached(&self) {
+        self.directories.borrow_mut().clear();
+        self.placements.borrow_mut().clear();
+    }
+}
+
+/// Makes sure that the file is there and that only its owner can read and write it.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+}
+
+/// A `u64` with the same bits as the `i64` that SQLite keeps.
+fn bits_in(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn bits_out(value: i64) -> u64 {
+    value.cast_unsigned()
+}

@@ -1,0 +1,173 @@
+//! One thread owns the ledger; async code sends it work. What arrives together is committed together.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use super::{Ledger, LedgerError};
+use crate::local::Identity;
+
+/// At most so many jobs go into one commit: a commit that fails takes all of them back.
+const LARGEST_GROUP: usize = 256;
+
+/// Runs a piece of work inside the open transaction, if there is one, and returns what to do once it is known whether
+/// that was committed.
+type Job = Box<dyn FnOnce(Result<&Ledger, LedgerError>) -> (Outcome, Reply) + Send>;
+type Reply = Box<dyn FnOnce(Result<(), LedgerError>) + Send>;
+
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    Keep,
+    TakeBack,
+}
+
+/// A handle to the thread that owns the ledger. Cheap to clone; the thread ends with the last one.
+#[derive(Clone)]
+pub struct SharedLedger {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl SharedLedger {
+    /// Gives `ledger` to a thread of its own.
+    ///
+    /// # Errors
+    /// If the system gives no thread, or the ledger's file is not there.
+    pub fn new(ledger: Ledger) -> Result<Self, LedgerError> {
+        let opened_as = Identity::of_path(&ledger.path).map_err(|_| LedgerError::Replaced(ledger.path.clone()))?;
+        let (jobs, inbox) = mpsc::channel();
+        thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || serve(ledger, opened_as, &inbox))
+            .map_err(|_| LedgerError::Closed)?;
+        Ok(Self { jobs })
+    }
+
+    /// Opens the ledger at `path` and gives it to a thread of its own.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        Self::new(Ledger::open(path)?)
+    }
+
+    /// Runs `work` on the ledger in a transaction, and returns when that is committed. What an error left half done is
+    /// taken back. Once sent, the work is done even if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// That of `work`, or of the commit.
+    pub async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.send(work)?.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Blocking: as [`with`](Self::with), for threads that are not the runtime's.
+    ///
+    /// # Errors
+    /// As [`with`](Self::with).
+    pub fn with_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.send(work)?.blocking_recv().map_err(|_| LedgerError::Closed)?
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T, LedgerError>>, LedgerError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |ledger| {
+            let result = ledger.and_then(work);
+            let outcome = if result.is_ok() { Outcome::Keep } else { Outcome::TakeBack };
+            let reply: Reply = Box::new(move |committed| {
+                // Nobody waiting is fine: the work is done all the same.
+                let _ = answer.send(result.and_then(|value| committed.map(|()| value)));
+            });
+            (outcome, reply)
+        });
+        self.jobs.send(job).map_err(|_| LedgerError::Closed)?;
+        Ok(answered)
+    }
+}
+
+fn serve(ledger: Ledger, opened_as: Identity, inbox: &mpsc::Receiver<Job>) {
+    while let Ok(first) = inbox.recv() {
+        let mut replies = Vec::new();
+        let committed = commit_group(&ledger, opened_as, first, inbox, &mut replies);
+        for reply in replies {
+            reply(committed.as_ref().map(|()| ()).map_err(LedgerError::again));
+        }
+    }
+    // The last connection to close folds the WAL into the database.
+}
+
+fn commit_group(
+    ledger: &Ledger,
+    opened_as: Identity,
+    first: Job,
+    inbox: &mpsc::Receiver<Job>,
+    replies: &mut Vec<Reply>,
+) -> Result<(), LedgerError> {
+    let mut group = Group::begin(ledger, opened_as);
+    let mut next = Some(first);
+    while let Some(job) = next.take() {
+        replies.push(group.run(job));
+        if replies.len() < LARGEST_GROUP {
+            next = inbox.try_recv().ok();
+        }
+    }
+    group.commit()
+}
+
+/// An open transaction, or why there is none (any more).
+struct Group<'a> {
+    ledger: &'a Ledger,
+    open: Result<(), LedgerError>,
+}
+
+impl<'a> Group<'a> {
+    fn begin(ledger: &'a Ledger, opened_as: Identity) -> Self {
+        // Writes to a file that was deleted under us would "succeed" (D11).
+        let open = ledger.still_in_place(opened_as).and_then(|()| Ok(ledger.db.execute_batch("BEGIN IMMEDIATE")?));
+        Self { ledger, open }
+    }
+
+    fn run(&mut self, job: Job) -> Reply {
+        if self.open.is_ok() {
+            self.step("SAVEPOINT job");
+        }
+        let (outcome, reply) = job(self.open.as_ref().map(|()| self.ledger).map_err(LedgerError::again));
+        if self.open.is_ok() {
+            if outcome == Outcome::TakeBack {
+                self.ledger.forget_cached();
+                self.step("ROLLBACK TO job");
+            }
+            self.step("RELEASE job");
+        }
+        reply
+    }
+
+    fn commit(mut self) -> Result<(), LedgerError> {
+        if self.open.is_ok() {
+            self.step("COMMIT");
+        }
+        if self.open.is_err() && !self.ledger.db.is_autocommit() {
+            // Nothing more can be done about a transaction that cannot even be taken back: the next one will say so.
+            let _ = self.ledger.db.execute_batch("ROLLBACK");
+        }
+        if self.open.is_err() {
+            self.ledger.forget_cached();
+        }
+        self.open
+    }
+
+    fn step(&mut self, sql: &str) {
+        if let Err(error) = self.ledger.db.execute_batch(sql) {
+            self.open = Err(error.into());
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The folder on this machine: who it is, what is in it, what its files hold, and when something happens to it.
+//!
+//! Read-only: nothing below a mirror is ever written. What is recorded and what is sent are other rooms' business.
+
+mod read;
+mod root;
+mod rules;
+mod scan;
+mod watch;
+
+pub use read::{Content, ReadError, Reading};
+pub use root::{Identity, Look, OpenRoot, RootError};
+pub use rules::RuleBook;
+pub use scan::{Difference, Known, Scan, ScanError, ScanSummary};
+pub use watch::{Heard, Hearing, WatchError, Watcher, sends_no_events};

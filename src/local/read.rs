@@ -1,0 +1,216 @@
+//! Reading a file once, for its digest, its identifier and the request at the same time, and making sure that what was
+//! read is one version of it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+
+use bytes::Bytes;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::OpenRoot;
+use super::root::stat_of;
+use crate::mirror::{Cid, CidBuilder, Digest, MirrorPath, Observed, Stat};
+
+/// Bytes read at once. Large enough that reading and hashing cost few calls, small enough for many workers.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Why a file was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It changed, or is no regular file any more.
+    #[error("it changed while it was read")]
+    Moved,
+    /// The file system would not.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Whoever took the bytes wants no more.
+    #[error("nobody takes its bytes any more")]
+    Abandoned,
+}
+
+/// What was read: all bytes of one version of the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Content {
+    /// BLAKE3 of the bytes.
+    pub digest: Digest,
+    /// The IPFS identifier of the bytes; only where it was asked for.
+    pub cid: Option<Cid>,
+}
+
+/// One version of a file, open for reading once.
+pub struct Reading<'a> {
+    root: &'a OpenRoot,
+    path: &'a MirrorPath,
+    file: File,
+    version: Stat,
+}
+
+impl<'a> Reading<'a> {
+    /// Blocking: opens `path` if it is the regular file `version`.
+    ///
+    /// # Errors
+    /// [`ReadError::Moved`] if it is something else by now.
+    pub fn open(root: &'a OpenRoot, path: &'a MirrorPath, version: Stat) -> Result<Self, ReadError> {
+        // O_NONBLOCK: a pipe put in its place would otherwise hold us until someone writes (B10).
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file: File = match root.open_beneath(path, flags) {
+            Ok(fd) => fd.into(),
+            Err(error) => {
+                return Err(match Errno::from_io_error(&error) {
+                    Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::ISDIR) => ReadError::Moved,
+                    _ => error.into(),
+                });
+            }
+        };
+        let reading = Self { root, path, file, version };
+        if reading.is_version()? { Ok(reading) } else { Err(ReadError::Moved) }
+    }
+
+    /// Blocking: hashes the file without sending it anywhere.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn hash(self) -> Result<Content, ReadError> {
+        self.each_buffer(None, |_| Ok(()))
+    }
+
+    /// Blocking: reads the file once and hands its bytes to `take` in pieces. The last piece is held back until the file,
+    /// open and by its path, is still the version it was at the beginning: who gets all pieces has one version's bytes.
+    ///
+    /// # Errors
+    /// [`ReadError::Moved`] if it is not; then the last piece was not handed over.
+    pub fn send(self, take: impl FnMut(Bytes) -> Result<(), ReadError>) -> Result<Content, ReadError> {
+        self.each_buffer(Some(CidBuilder::new()), take)
+    }
+
+    fn each_buffer(
+        mut self,
+        mut cid: Option<CidBuilder>,
+        mut take: impl FnMut(Bytes) -> Result<(), ReadError>,
+    ) -> Result<Content, ReadError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut held_back = Bytes::new();
+        let mut left = self.version.size;
+        while left > 0 {
+            let wanted = usize::try_from(left).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
+            let mut buffer = vec![0; wanted];
+            match self.file.read_exact(&mut buffer) {
+                Ok(()) => {}
+                // Shorter than it was: never padded, never sent as if it were whole (B2).
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(ReadError::Moved),
+                Err(error) => return Err(error.into()),
+            }
+            hasher.update(&buffer);
+            if let Some(cid) = &mut cid {
+                cid.update(&buffer);
+            }
+            left -= wanted as u64;
+            let before = std::mem::replace(&mut held_back, buffer.into());
+            if !before.is_empty() {
+                take(before)?;
+            }
+        }
+        if !self.is_version()? {
+            return Err(ReadError::Moved);
+        }
+        if !held_back.is_empty() {
+            take(held_back)?;
+        }
+        Ok(Content { digest: hasher.finalize().into(), cid: cid.map(CidBuilder::finish) })
+    }
+
+    /// Whether the open file and the path are both still the version that was asked for.
+    fn is_version(&self) -> io::Result<bool> {
+        let open = rustix::fs::fstat(&self.file)?;
+        Ok(self.root.look_of(&open).observed == Observed::File(self.version)
+            && stat_of(&open) == self.version
+            && self.root.look(self.path)?.observed == Observed::File(self.version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn version(root: &OpenRoot, path: &MirrorPath) -> Stat {
+        match root.look(path).expect("looked").observed {
+            Observed::File(stat) => stat,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn mirror(bytes: &[u8]) -> (tempfile::TempDir, OpenRoot, MirrorPath) {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("f"), bytes).expect("written");
+        let root = OpenRoot::open(dir.path(), None).expect("open");
+        (dir, root, MirrorPath::from_bytes(b"f").expect("a path"))
+    }
+
+    /// Reads `f` and does `deed` after the first piece; returns what came out and what was taken.
+    fn read_while(bytes: &[u8], deed: impl Fn(&Path)) -> (Result<Content, ReadError>, Vec<u8>) {
+        let (dir, root, path) = mirror(bytes);
+        let mut taken = Vec::new();
+        let reading = Reading::open(&root, &path, version(&root, &path)).expect("opened");
+        let content = reading.send(|piece| {
+            if taken.is_empty() {
+                deed(&dir.path().join("f"));
+            }
+            taken.extend_from_slice(&piece);
+            Ok(())
+        });
+        (content, taken)
+    }
+
+    #[test]
+    fn one_read_gives_the_bytes_the_digest_and_the_identifier() {
+        for len in [0, 1, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1, 3 * BUFFER_BYTES] {
+            let bytes = vec![7; len];
+            let (content, taken) = read_while(&bytes, |_| {});
+            let content = content.expect("read");
+            let mut cid = CidBuilder::new();
+            cid.update(&bytes);
+            assert_eq!((taken.len(), content.digest, content.cid), (len, Digest::of(&bytes), Some(cid.finish())));
+        }
+    }
+
+    // B1, B2
+    #[test]
+    fn the_last_piece_of_a_file_that_moves_is_never_handed_over() {
+        let bytes = vec![7; 3 * BUFFER_BYTES];
+        let deeds: [(&str, fn(&Path)); 5] = [
+            ("rewritten", |f| fs::write(f, vec![8; 3 * BUFFER_BYTES]).expect("written")),
+            ("grown", |f| fs::write(f, vec![7; 4 * BUFFER_BYTES]).expect("written")),
+            ("cut", |f| fs::write(f, b"x").expect("written")),
+            ("removed", |f| fs::remove_file(f).expect("removed")),
+            ("replaced", |f| {
+                fs::write(f.with_extension("new"), vec![7; 3 * BUFFER_BYTES]).expect("written");
+                fs::rename(f.with_extension("new"), f).expect("renamed");
+            }),
+        ];
+        for (name, deed) in deeds {
+            let (content, taken) = read_while(&bytes, deed);
+            assert!(matches!(content, Err(ReadError::Moved)), "{name}: {content:?}");
+            assert!(taken.len() < bytes.len(), "{name}: all {} bytes were handed over", taken.len());
+        }
+    }
+
+    // B10
+    #[test]
+    fn a_pipe_in_the_files_place_holds_nobody_up() {
+        let (dir, root, path) = mirror(b"x");
+        let version = version(&root, &path);
+        fs::remove_file(dir.path().join("f")).expect("removed");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("f"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .expect("made");
+        assert!(matches!(Reading::open(&root, &path, version), Err(ReadError::Moved)));
+    }
+}

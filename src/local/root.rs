@@ -1,0 +1,237 @@
+//! The mirror's own directory, and opening things beneath it without ever leaving it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::mirror::{Kind, MirrorPath, Observed, Stat, Timestamp};
+
+/// Which directory or file this is, whatever its path: a disk that is not mounted shows another directory in its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The device that holds it.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
+impl Identity {
+    /// The identity of what is at `path`, links followed.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn of_path(path: &Path) -> io::Result<Self> {
+        path.metadata().map(|meta| Self { device: meta.dev(), inode: meta.ino() })
+    }
+}
+
+/// Why a mirror's directory cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// It is not there, or no directory.
+    #[error("`{}` is not there", .0.display())]
+    Missing(PathBuf),
+    /// It is there and cannot be opened.
+    #[error("cannot open `{}`", path.display())]
+    Closed {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another directory is in its place.
+    #[error("another directory is in the place of `{}`", .0.display())]
+    Another(PathBuf),
+}
+
+/// A mirror's directory, open: what is looked at beneath it belongs to this directory even if its path means another by now.
+#[derive(Debug)]
+pub struct OpenRoot {
+    fd: OwnedFd,
+    identity: Identity,
+}
+
+/// What is at a path, with the permission bits that a restore would need.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// What it is.
+    pub observed: Observed,
+    /// Permission bits; 0 where nothing is.
+    pub mode: u32,
+}
+
+impl OpenRoot {
+    /// Opens the directory at `path`. If `expected` is given, it has to be that one.
+    ///
+    /// # Errors
+    /// [`RootError`] tells missing, closed and another one apart.
+    pub fn open(path: &Path, expected: Option<Identity>) -> Result<Self, RootError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let closed = |error: Errno| match error {
+            Errno::NOENT | Errno::NOTDIR => RootError::Missing(path.to_owned()),
+            other => RootError::Closed { path: path.to_owned(), source: other.into() },
+        };
+        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(closed)?;
+        let stat = rustix::fs::fstat(&fd).map_err(closed)?;
+        let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
+        match expected {
+            Some(expected) if expected != identity => Err(RootError::Another(path.to_owned())),
+            _ => Ok(Self { fd, identity }),
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// What is at `path`. A path that leads through a link, or through what is no directory, leads to nothing.
+    ///
+    /// # Errors
+    /// As the file system says, save for what simply is not there.
+    pub fn look(&self, path: &MirrorPath) -> io::Result<Look> {
+        let missing = Look { observed: Observed::Missing, mode: 0 };
+        let Some((parent, name)) = path.split() else {
+            return Ok(Look { observed: Observed::Directory, mode: 0 });
+        };
+        let looked = if parent.is_top() {
+            rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+        } else {
+            self.beneath(&parent, OFlags::PATH | OFlags::DIRECTORY)
+                .and_then(|dir| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))
+        };
+        match looked {
+            Ok(stat) => Ok(self.look_of(&stat)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(missing),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens `path` without following any link in it and without waiting for the other end of a pipe.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub(crate) fn open_beneath(&self, path: &MirrorPath, flags: OFlags) -> io::Result<OwnedFd> {
+        Ok(self.beneath(path, flags)?)
+    }
+
+    fn beneath(&self, path: &MirrorPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if path.is_top() {
+            return rustix::fs::openat(&self.fd, c".", flags, Mode::empty());
+        }
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::ResolveFlags;
+            let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            match rustix::fs::openat2(&self.fd, path.as_bytes(), flags, Mode::empty(), within) {
+                // Before Linux 5.6, or under a filter that knows no openat2.
+                Err(Errno::NOSYS | Errno::PERM) => {}
+                // A rename somewhere raced with the walk; the other way does not mind.
+                Err(Errno::AGAIN) => {}
+                done => return done,
+            }
+        }
+        self.beneath_step_by_step(path, flags)
+    }
+
+    fn beneath_step_by_step(&self, path: &MirrorPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let step = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Some((parent, name)) = path.split() else {
+            return rustix::fs::openat(&self.fd, c".", flags, Mode::empty());
+        };
+        let mut here: Option<OwnedFd> = None;
+        for part in parent.as_bytes().split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+            let from = here.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            here = Some(rustix::fs::openat(from, part, step, Mode::empty())?);
+        }
+        let from = here.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+        rustix::fs::openat(from, name, flags, Mode::empty())
+    }
+
+    pub(crate) fn look_of(&self, stat: &rustix::fs::Stat) -> Look {
+        let version = stat_of(stat);
+        let observed = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Observed::File(version),
+            FileType::Directory if stat.st_dev == self.identity.device => Observed::Directory,
+            FileType::Directory => Observed::Other(Kind::Mount, version),
+            FileType::Symlink => Observed::Other(Kind::Symlink, version),
+            FileType::Fifo => Observed::Other(Kind::Fifo, version),
+            FileType::Socket => Observed::Other(Kind::Socket, version),
+            FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
+                Observed::Other(Kind::Device, version)
+            }
+        };
+        Look { observed, mode: stat.st_mode & 0o7777 }
+    }
+}
+
+pub(crate) fn stat_of(stat: &rustix::fs::Stat) -> Stat {
+    // Nanoseconds lie below 10⁹ by POSIX; a file system that says otherwise gets 0.
+    let time = |seconds: i64, nanos: u64| Timestamp { seconds, nanos: u32::try_from(nanos).unwrap_or(0) };
+    Stat {
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec as u64),
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec as u64),
+        inode: stat.st_ino,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn path(text: &str) -> MirrorPath {
+        MirrorPath::from_bytes(text.as_bytes()).expect("a plain path")
+    }
+
+    // B12, B13
+    #[test]
+    fn nothing_beyond_a_link_is_seen_or_opened() {
+        let outside = tempfile::tempdir().expect("a directory");
+        std::fs::write(outside.path().join("secret"), "s").expect("written");
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("d")).expect("made");
+        symlink(outside.path(), dir.path().join("d/link")).expect("linked");
+        let root = OpenRoot::open(dir.path(), None).expect("open");
+
+        assert_eq!(root.look(&path("d/link/secret")).expect("looked").observed, Observed::Missing);
+        assert!(matches!(root.look(&path("d/link")).expect("looked").observed, Observed::Other(Kind::Symlink, _)));
+        for one in [path("d/link/secret"), path("d/link")] {
+            assert!(root.open_beneath(&one, OFlags::RDONLY).is_err(), "{one}");
+            assert!(root.beneath_step_by_step(&one, OFlags::RDONLY | OFlags::NOFOLLOW).is_err(), "{one}, step by step");
+        }
+    }
+
+    #[test]
+    fn both_ways_to_open_reach_the_same_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir_all(dir.path().join("a/b")).expect("made");
+        std::fs::write(dir.path().join("a/b/c"), "x").expect("written");
+        let root = OpenRoot::open(dir.path(), None).expect("open");
+        for one in [path("a/b/c"), path("a"), MirrorPath::top()] {
+            let direct = rustix::fs::fstat(root.open_beneath(&one, OFlags::RDONLY).expect("opened")).expect("stat");
+            let stepped = root.beneath_step_by_step(&one, OFlags::RDONLY | OFlags::NOFOLLOW).expect("opened");
+            assert_eq!(direct.st_ino, rustix::fs::fstat(stepped).expect("stat").st_ino, "{one}");
+        }
+    }
+
+    // A9, A11
+    #[test]
+    fn another_directory_in_its_place_is_not_the_root() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = dir.path().join("m");
+        std::fs::create_dir(&place).expect("made");
+        let identity = OpenRoot::open(&place, None).expect("open").identity();
+        std::fs::rename(&place, dir.path().join("old")).expect("renamed");
+        assert!(matches!(OpenRoot::open(&place, Some(identity)), Err(RootError::Missing(_))));
+        std::fs::create_dir(&place).expect("made");
+        assert!(matches!(OpenRoot::open(&place, Some(identity)), Err(RootError::Another(_))));
+    }
+}

@@ -1,0 +1,121 @@
+//! The rules that hold for a path of one mirror: built in, from the config, and from the `.dstorignore` files on disk.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::OpenRoot;
+use crate::mirror::{DSTORIGNORE, Included, MirrorPath, Observed, Rules, Stat};
+
+/// Longest `.dstorignore` that is read, in bytes.
+const LONGEST: u64 = 1024 * 1024;
+
+/// A mirror's rules. Remembers the `.dstorignore` files it has read until they change.
+pub struct RuleBook {
+    hidden: bool,
+    base: Vec<Arc<Rules>>,
+    read: Mutex<HashMap<MirrorPath, (Stat, Arc<Rules>)>>,
+}
+
+impl RuleBook {
+    /// A book with the config's `exclude` list and `hidden` setting. Bad patterns were refused with the config.
+    #[must_use]
+    pub fn new(exclude: &[String], hidden: bool) -> Self {
+        let (exclude, _) =
+            Rules::parse("the mirror's `exclude`", MirrorPath::top(), exclude.iter().map(String::as_str));
+        Self { hidden, base: vec![Arc::new(Rules::built_in()), Arc::new(exclude)], read: Mutex::default() }
+    }
+
+    /// Blocking: whether `path` belongs to the mirror; every directory above it has to, too.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn judge(&self, root: &OpenRoot, path: &MirrorPath, is_directory: bool) -> std::io::Result<Included> {
+        let mut chain = self.chain(root, &MirrorPath::top(), self.base.clone())?;
+        for step in path.lineage() {
+            let is_last = step == *path;
+            let included = self.judge_with(&step, is_directory || !is_last, &chain);
+            if !included.is_yes() || is_last {
+                return Ok(included);
+            }
+            chain = self.chain(root, &step, chain)?;
+        }
+        Ok(Included::Yes)
+    }
+
+    /// Blocking: the rules that hold for the entries of `dir`: those of all directories above and its own.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub(super) fn chain_for(&self, root: &OpenRoot, dir: &MirrorPath) -> std::io::Result<Vec<Arc<Rules>>> {
+        let mut chain = self.chain(root, &MirrorPath::top(), self.base.clone())?;
+        for step in dir.lineage() {
+            chain = self.chain(root, &step, chain)?;
+        }
+        Ok(chain)
+    }
+
+    /// What a chain says of `path` itself.
+    pub(super) fn judge_with(&self, path: &MirrorPath, is_directory: bool, chain: &[Arc<Rules>]) -> Included {
+        Included::judge(path, is_directory, self.hidden, chain.iter().map(AsRef::as_ref))
+    }
+
+    /// Adds the rules of `dir` itself, if it has any.
+    pub(super) fn chain(
+        &self,
+        root: &OpenRoot,
+        dir: &MirrorPath,
+        mut chain: Vec<Arc<Rules>>,
+    ) -> std::io::Result<Vec<Arc<Rules>>> {
+        let Some(file) = dir.join(DSTORIGNORE.as_bytes()) else { return Ok(chain) };
+        let Observed::File(stat) = root.look(&file)?.observed else { return Ok(chain) };
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, rules)) = read.get(dir)
+            && *known == stat
+        {
+            chain.push(Arc::clone(rules));
+            return Ok(chain);
+        }
+        let rules = Arc::new(parse(root, dir, &file)?);
+        read.insert(dir.clone(), (stat, Arc::clone(&rules)));
+        chain.push(rules);
+        Ok(chain)
+    }
+}
+
+fn parse(root: &OpenRoot, dir: &MirrorPath, file: &MirrorPath) -> std::io::Result<Rules> {
+    let mut bytes = Vec::new();
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+    std::fs::File::from(root.open_beneath(file, flags)?).take(LONGEST).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (rules, bad) = Rules::parse(&file.to_string(), dir.clone(), text.lines());
+    for (line, why) in bad {
+        tracing::warn!(%file, line, %why, "a rule cannot be read; the others hold");
+    }
+    Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_changed_dstorignore_counts_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(dir.path().join("a/b")).expect("made");
+        let root = OpenRoot::open(dir.path(), None).expect("open");
+        let book = RuleBook::new(&["*.log".into()], true);
+        let judge = |text: &str| {
+            let path = MirrorPath::from_bytes(text.as_bytes()).expect("a path");
+            book.judge(&root, &path, false).expect("judged").is_yes()
+        };
+        assert!(judge("a/b/x") && !judge("a/b/x.log"));
+        fs::write(dir.path().join("a/.dstorignore"), "/b/\n").expect("written");
+        assert!(!judge("a/b/x"), "its directory is excluded");
+        fs::write(dir.path().join("a/b/.dstorignore"), "!x\n").expect("written");
+        assert!(!judge("a/b/x"), "nothing below an excluded directory comes back");
+        fs::write(dir.path().join("a/.dstorignore"), "!*.log\n").expect("written");
+        assert!(judge("a/b/x") && judge("a/b/x.log"));
+    }
+}

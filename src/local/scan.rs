@@ -1,0 +1,262 @@
+//! Walking a mirror and comparing it with what is known: the way to find what no event told.
+//!
+//! A directory is watched first and read second, so that nothing falls between. The known side is brought a directory at
+//! a time, in the order of names: neither side is ever in memory as a whole.
+
+use std::io;
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, OFlags};
+use rustix::io::Errno;
+
+use super::{OpenRoot, RuleBook};
+use crate::mirror::{Decision, Kind, MirrorPath, Observed, Policy, Recorded, Rules, State, decide};
+
+/// A path at which disk and record disagree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// The path.
+    pub path: MirrorPath,
+    /// What is there.
+    pub observed: Observed,
+}
+
+/// What is known of a mirror, a directory at a time. Whoever keeps records brings it.
+pub trait Known {
+    /// What can go wrong with the records.
+    type Error;
+
+    /// The files known in `dir`, ordered by name, and the names of the directories known in it, ordered.
+    ///
+    /// # Errors
+    /// The records' own.
+    #[expect(clippy::type_complexity, reason = "two lists, each named above")]
+    fn listing(&mut self, dir: &MirrorPath) -> Result<(Vec<(Box<[u8]>, Recorded)>, Vec<Box<[u8]>>), Self::Error>;
+
+    /// Whether anything that is not gone is known at or below `dir`.
+    ///
+    /// # Errors
+    /// The records' own.
+    fn has_present_below(&mut self, dir: &MirrorPath) -> Result<bool, Self::Error>;
+
+    /// Whether any stored or failed file is known at or below `dir`.
+    ///
+    /// # Errors
+    /// The records' own.
+    fn has_taken_below(&mut self, dir: &MirrorPath) -> Result<bool, Self::Error>;
+
+    /// Takes a difference.
+    ///
+    /// # Errors
+    /// The records' own, or that it is time to stop.
+    fn differs(&mut self, difference: Difference) -> Result<(), Self::Error>;
+}
+
+/// What a scan saw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ScanSummary {
+    /// Directories read.
+    pub directories: u64,
+    /// Regular files seen that no rule excludes.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Entries that a rule excludes. What lies below an excluded directory is not counted.
+    pub excluded: u64,
+    /// Directories that could not be read.
+    pub unreadable: u64,
+    /// Differences handed over.
+    pub differences: u64,
+}
+
+/// Why a scan ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError<E> {
+    /// The directory to begin with cannot be read.
+    #[error("cannot read the directory")]
+    Io(#[source] io::Error),
+    /// The records failed.
+    #[error("the records failed")]
+    Known(#[source] E),
+}
+
+/// A walk over a mirror, or a part of it.
+pub struct Scan<'a> {
+    /// The mirror's directory.
+    pub root: &'a OpenRoot,
+    /// Its rules.
+    pub rules: &'a RuleBook,
+    /// What it takes.
+    pub policy: &'a Policy,
+    /// Called with each directory before it is read.
+    pub before_reading: &'a (dyn Fn(&MirrorPath) + Sync),
+}
+
+struct Step {
+    dir: MirrorPath,
+    chain: Vec<Arc<Rules>>,
+}
+
+struct Name {
+    bytes: Box<[u8]>,
+    observed: Observed,
+}
+
+impl Scan<'_> {
+    /// Blocking: walks `top` and everything below, and hands over what differs.
+    ///
+    /// A directory that cannot be read is itself a difference, so that someone looks at it again; nothing in it counts as
+    /// missing.
+    ///
+    /// # Errors
+    /// [`ScanError::Io`] only if `top` itself cannot be read.
+    pub fn run<K: Known>(&self, top: &MirrorPath, known: &mut K) -> Result<ScanSummary, ScanError<K::Error>> {
+        let mut summary = ScanSummary::default();
+        let chain = match top.split() {
+            Some((parent, _)) => self.rules.chain_for(self.root, &parent).map_err(ScanError::Io)?,
+            None => self.rules.chain_for(self.root, top).map_err(ScanError::Io)?,
+        };
+        let mut steps = vec![Step { dir: top.clone(), chain }];
+        while let Some(Step { dir, chain }) = steps.pop() {
+            (self.before_reading)(&dir);
+            let (chain, names) = match self.names(&dir, chain) {
+                Ok(read) => read,
+                Err(error) if dir == *top => return Err(ScanError::Io(error)),
+                // Gone since its parent was read: its parent's event or the next scan tells.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(_) => {
+                    summary.unreadable += 1;
+                    self.hand_over(known, &mut summary, dir, Observed::Directory)?;
+                    continue;
+                }
+            };
+            summary.directories += 1;
+            self.compare(&dir, &chain, names, known, &mut summary, &mut steps)?;
+        }
+        Ok(summary)
+    }
+
+    /// The entries of a directory by name, and the chain of rules that holds for them.
+    fn names(&self, dir: &MirrorPath, chain: Vec<Arc<Rules>>) -> io::Result<(Vec<Arc<Rules>>, Vec<Name>)> {
+        let fd = self.root.open_beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let opened = rustix::fs::fstat(&fd)?;
+        if opened.st_dev != self.root.identity().device {
+            // Something was mounted here since its parent was read.
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let chain = if dir.is_top() { chain } else { self.rules.chain(self.root, dir, chain)? };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            match rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => names.push(Name { bytes: name.into(), observed: self.root.look_of(&stat).observed }),
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        names.sort_unstable_by(|a, b| a.bytes.cmp(&b.bytes));
+        Ok((chain, names))
+    }
+
+    fn compare<K: Known>(
+        &self,
+        dir: &MirrorPath,
+        chain: &[Arc<Rules>],
+        names: Vec<Name>,
+        known: &mut K,
+        summary: &mut ScanSummary,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), ScanError<K::Error>> {
+        let (files, directories) = known.listing(dir).map_err(ScanError::Known)?;
+        let mut files = files.into_iter().peekable();
+        let mut directories = directories.into_iter().peekable();
+        let place = self.policy.placement.of_directory(dir);
+        for Name { bytes, observed } in names {
+            self.missing_before(Some(&bytes), dir, &mut files, &mut directories, known, summary)?;
+            let recorded = files.next_if(|(name, _)| *name == bytes).map(|(_, recorded)| recorded);
+            let is_known_directory = directories.next_if(|name| *name == bytes).is_some();
+            let Some(path) = dir.join(&bytes) else { continue };
+            let is_directory = matches!(observed, Observed::Directory | Observed::Other(Kind::Mount, _));
+            if !self.rules.judge_with(&path, is_directory, chain).is_yes() {
+                summary.excluded += 1;
+                let file_taken = recorded.is_some_and(|row| is_taken(&row));
+                if file_taken || (is_known_directory && known.has_taken_below(&path).map_err(ScanError::Known)?) {
+                    self.hand_over(known, summary, path, observed)?;
+                }
+                continue;
+            }
+            match observed {
+                Observed::Directory => {
+                    // A file's row at a directory's path: the file is gone.
+                    if recorded.is_some_and(|row| row.state != State::Gone) {
+                        self.hand_over(known, summary, path.clone(), observed)?;
+                    }
+                    steps.push(Step { dir: path, chain: chain.to_vec() });
+                }
+                Observed::File(stat) => {
+                    summary.files += 1;
+                    summary.bytes += stat.size;
+                    let admitted = self.policy.admit(stat.size, &bytes, &place);
+                    let hides = is_known_directory && known.has_present_below(&path).map_err(ScanError::Known)?;
+                    if hides || decide(&observed, recorded.as_ref(), admitted) != Decision::Nothing {
+                        self.hand_over(known, summary, path, observed)?;
+                    }
+                }
+                Observed::Other(..) | Observed::Missing => {
+                    if decide(&observed, recorded.as_ref(), Ok(())) != Decision::Nothing {
+                        self.hand_over(known, summary, path, observed)?;
+                    }
+                }
+            }
+        }
+        self.missing_before(None, dir, &mut files, &mut directories, known, summary)
+    }
+
+    /// Hands over what is known before the name `until` in the order of names, and is not on disk.
+    fn missing_before<K: Known>(
+        &self,
+        until: Option<&[u8]>,
+        dir: &MirrorPath,
+        files: &mut Peekable<impl Iterator<Item = (Box<[u8]>, Recorded)>>,
+        directories: &mut Peekable<impl Iterator<Item = Box<[u8]>>>,
+        known: &mut K,
+        summary: &mut ScanSummary,
+    ) -> Result<(), ScanError<K::Error>> {
+        let is_before = |name: &[u8]| until.is_none_or(|until| name < until);
+        while let Some((name, recorded)) = files.next_if(|(name, _)| is_before(name)) {
+            if decide(&Observed::Missing, Some(&recorded), Ok(())) != Decision::Nothing
+                && let Some(path) = dir.join(&name)
+            {
+                self.hand_over(known, summary, path, Observed::Missing)?;
+            }
+        }
+        while let Some(name) = directories.next_if(|name| is_before(name)) {
+            if let Some(path) = dir.join(&name)
+                && known.has_present_below(&path).map_err(ScanError::Known)?
+            {
+                self.hand_over(known, summary, path, Observed::Missing)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over<K: Known>(
+        &self,
+        known: &mut K,
+        summary: &mut ScanSummary,
+        path: MirrorPath,
+        observed: Observed,
+    ) -> Result<(), ScanError<K::Error>> {
+        summary.differences += 1;
+        known.differs(Difference { path, observed }).map_err(ScanError::Known)
+    }
+}
+
+fn is_taken(row: &Recorded) -> bool {
+    matches!(row.state, State::Stored | State::Failed)
+}
