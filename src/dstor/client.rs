@@ -1,0 +1,229 @@
+//! The HTTP client: one request for one file, and nothing is ever retried here save with one new token.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::{Body, StatusCode, Url, redirect};
+
+use super::token::{CredentialSource, TokenSource};
+use super::{error, wire};
+use crate::mirror::{Cid, Fault, Placement};
+
+/// How long making a connection may take.
+const CONNECT: Duration = Duration::from_secs(15);
+/// Connections that nobody used for so long are closed on this side: servers and proxies close theirs from about 60 s,
+/// and a request that meets such a close fails (E8).
+const IDLE: Duration = Duration::from_secs(20);
+
+/// How to reach dStor.
+pub struct ClientOptions {
+    /// The base address.
+    pub url: Url,
+    /// The life that is asked for tokens.
+    pub token_lifetime: Duration,
+    /// Where credentials come from.
+    pub credentials: CredentialSource,
+    /// A request in which nothing moved for so long is dead.
+    pub stall_timeout: Duration,
+}
+
+/// The client cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make an HTTP client")]
+pub struct ClientError(#[source] reqwest::Error);
+
+/// dStor, as seen from here. Shared by all workers.
+pub struct Client {
+    http: reqwest::Client,
+    url: Url,
+    tokens: TokenSource,
+    stall_timeout: Duration,
+}
+
+/// A file to upload.
+pub struct Upload<'a> {
+    /// Its name on dStor.
+    pub name: &'a str,
+    /// Its directory on dStor.
+    pub placement: &'a Placement,
+    /// Kept with it; empty: none.
+    pub comment: &'a str,
+    /// Exactly so many bytes follow.
+    pub size: u64,
+}
+
+impl Client {
+    /// A client that has asked nothing yet.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up: with https, a machine needs its CA certificates.
+    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("dstor-sync/", env!("CARGO_PKG_VERSION")))
+            // A redirect could carry the token, or the file, to another host (E27).
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
+            .tcp_nodelay(true);
+        if options.url.scheme() == "http" {
+            // Loopback only, see the config: neither a proxy nor a CA store has a part in it.
+            builder = builder.no_proxy().tls_certs_only([]);
+        }
+        let http = builder.build().map_err(ClientError)?;
+        let tokens = TokenSource::new(
+            http.clone(),
+            endpoint(&options.url, wire::TEMP_TOKEN),
+            options.token_lifetime,
+            options.credentials,
+            options.stall_timeout,
+        );
+        Ok(Self { http, tokens, stall_timeout: options.stall_timeout, url: options.url })
+    }
+
+    /// The access token's keeper.
+    #[must_use]
+    pub fn tokens(&self) -> &TokenSource {
+        &self.tokens
+    }
+
+    /// Uploads one file. `body` makes the file's bytes; it is called a second time if dStor refuses the token, and a body
+    /// that ends with an error leaves nothing on dStor.
+    ///
+    /// # Errors
+    /// The fault, and what follows from it is the caller's to decide.
+    pub async fn upload<S>(&self, upload: &Upload<'_>, mut body: impl FnMut() -> S) -> Result<Cid, Fault>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    {
+        let token = self.tokens.get().await?;
+        let (status, headers, answer) = match self.send(upload, &token, body()).await? {
+            (StatusCode::UNAUTHORIZED, ..) => {
+                let token = self.tokens.replace(&token).await?;
+                self.send(upload, &token, body()).await?
+            }
+            answered => answered,
+        };
+        if status.is_success() {
+            return wire::uploaded_hash(&answer).map_err(|why| Fault::Protocol(why.into()));
+        }
+        Err(error::of_answer(status, &headers, &answer, seconds_since_1970()))
+    }
+
+    async fn send<S>(
+        &self,
+        upload: &Upload<'_>,
+        token: &super::token::Token,
+        body: S,
+    ) -> Result<(StatusCode, reqwest::header::HeaderMap, Vec<u8>), Fault>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    {
+        let boundary: String = std::iter::repeat_with(fastrand::alphanumeric).take(32).collect();
+        let framing = wire::Framing::new(upload.name, &boundary);
+        let length = framing.body_bytes(upload.size);
+        let progress = Arc::new(Progress::default());
+        let noted = Arc::clone(&progress);
+        let whole = futures_util::stream::iter([Ok(Bytes::from(framing.head))])
+            .chain(body)
+            .chain(futures_util::stream::iter([Ok(Bytes::from(framing.tail))]))
+            .inspect(move |_| noted.moved());
+
+        let mut request = self
+            .http
+            .post(endpoint(&self.url, wire::UPLOAD))
+            .header(AUTHORIZATION, token.bearer())
+            .header(CONTENT_TYPE, framing.content_type)
+            .header(CONTENT_LENGTH, length)
+            .body(Body::wrap_stream(whole));
+        request = match upload.placement {
+            Placement::Path(dir) if dir.is_root() => request,
+            Placement::Path(dir) => request.header(wire::FOLDER_PATH, wire::folder_path_header(dir.as_str())),
+            Placement::Id(id) => request.header(wire::PARENT_ID, *id),
+        };
+        if !upload.comment.is_empty() {
+            request = request.header(wire::COMMENT, wire::comment_header(upload.comment));
+        }
+        let answered = async {
+            let answer = request.send().await.map_err(error::of_transport)?;
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            progress.moved();
+            Ok((status, headers, read_answer(answer).await?))
+        };
+        tokio::select! {
+            answered = answered => answered,
+            () = progress.stalled(self.stall_timeout) => Err(Fault::Unreachable(format!(
+                "nothing moved for {} s",
+                self.stall_timeout.as_secs()
+            ))),
+        }
+    }
+}
+
+/// When something last moved in a request. A limit on the whole of it would end slow uploads that go on well, and a limit
+/// on reading fires while the body is still being sent (E6).
+struct Progress {
+    begun: Instant,
+    moved_ms: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { begun: Instant::now(), moved_ms: AtomicU64::new(0) }
+    }
+}
+
+impl Progress {
+    fn moved(&self) {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_ms.store(now, Ordering::Relaxed);
+    }
+
+    async fn stalled(&self, limit: Duration) {
+        loop {
+            let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
+            let quiet = self.begun.elapsed().saturating_sub(moved);
+            if quiet >= limit {
+                return;
+            }
+            tokio::time::sleep(limit - quiet).await;
+        }
+    }
+}
+
+/// The body of an answer, up to the longest that is ever read.
+pub(super) async fn read_answer(answer: reqwest::Response) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    let mut pieces = answer.bytes_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(error::of_transport)?;
+        if body.len() + piece.len() > wire::LONGEST_ANSWER {
+            return Err(Fault::Protocol("it does not end".into()));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+/// `path` below the base address, which may have a path of its own.
+fn endpoint(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    let below = format!("{}{path}", base.path().trim_end_matches('/'));
+    url.set_path(&below);
+    url
+}
+
+/// The address under which anyone who has the hash can read a file.
+#[must_use]
+pub fn link(base: &str, hash: &Cid) -> String {
+    format!("{}{}{hash}", base.trim_end_matches('/'), wire::IPFS)
+}
+
+fn seconds_since_1970() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
