@@ -1,7 +1,5 @@
 //! From what went wrong with a request to what follows from it.
 
-use std::error::Error as _;
-
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
@@ -12,17 +10,30 @@ use crate::mirror::Fault;
 pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], now: i64) -> Fault {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match status.as_u16() {
-        status @ (429 | 503) => Fault::Busy {
-            status,
-            after: text(RETRY_AFTER).and_then(|value| wire::retry_after(value, text(DATE), now)),
-        },
+        status @ (429 | 503) => {
+            Fault::Busy { status, after: text(RETRY_AFTER).and_then(|value| wire::retry_after(value, text(DATE), now)) }
+        }
         401 => Fault::Credentials("dStor refuses the access token, also a new one".into()),
         status @ (402 | 507) => Fault::Quota(status),
         // A request that took too long on its way, or arrived before the service was ready for it.
         status @ (408 | 425) => Fault::ServerError(status),
         status @ 500.. => Fault::ServerError(status),
         status @ 400..500 => Fault::Refused { status, message: wire::error_message(body) },
+        // Redirects are never followed; networks that want a sign-in send them for every address.
+        status @ 300..400 => {
+            Fault::Unreachable(format!("it sends us elsewhere (status {status}); is there a sign-in page?"))
+        }
         status => Fault::Protocol(format!("it has status {status}, which this version does not know")),
+    }
+}
+
+/// The fault in a success that is none.
+pub(super) fn of_bad_answer(bad: wire::BadAnswer) -> Fault {
+    match bad {
+        wire::BadAnswer::NotDstor => {
+            Fault::Unreachable("something else answers in its place, not with JSON; is there a sign-in page?".into())
+        }
+        wire::BadAnswer::Useless(why) => Fault::Protocol(why.into()),
     }
 }
 
@@ -61,7 +72,8 @@ mod tests {
         assert_eq!(fault(402), Fault::Quota(402));
         assert_eq!(fault(500), Fault::ServerError(500));
         assert_eq!(fault(503), Fault::Busy { status: 503, after: None });
-        assert_eq!(fault(302).code(), "protocol");
+        assert_eq!(fault(302).code(), "unreachable");
+        assert_eq!(fault(299).code(), "protocol");
     }
 
     #[test]

@@ -99,7 +99,16 @@ impl TokenSource {
         timeout: Duration,
     ) -> Self {
         let (facts, _) = watch::channel(TokenFacts::default());
-        Self { http, url, lifetime, credentials, timeout, state: Mutex::new(State::None), facts, requests: AtomicU64::new(0) }
+        Self {
+            http,
+            url,
+            lifetime,
+            credentials,
+            timeout,
+            state: Mutex::new(State::None),
+            facts,
+            requests: AtomicU64::new(0),
+        }
     }
 
     /// What may be told about the token, and word whenever it changes.
@@ -134,7 +143,9 @@ impl TokenSource {
         }
         let credentials = match (self.credentials)() {
             Ok(Some(credentials)) => credentials,
-            Ok(None) => return Err(self.without("there are no credentials; set an API key, see `dstor-sync config check`")),
+            Ok(None) => {
+                return Err(self.without("there are no credentials; set an API key, see `dstor-sync config check`"));
+            }
             Err(why) => return Err(self.without(&why)),
         };
         if let State::Refused { at, credentials: refused, fault } = &*state
@@ -196,7 +207,10 @@ impl TokenSource {
                 Credentials::ApiKey(_) => "API key",
                 Credentials::Login { .. } => "e-mail and password",
             };
-            return Err(Fault::Credentials(format!("dStor refuses the {what} (status {status})", status = status.as_u16())));
+            return Err(Fault::Credentials(format!(
+                "dStor refuses the {what} (status {status})",
+                status = status.as_u16()
+            )));
         }
         if !status.is_success() {
             return Err(match error::of_answer(status, &headers, &body, now_seconds) {
@@ -205,7 +219,9 @@ impl TokenSource {
                 other => other,
             });
         }
-        let answer: wire::TempToken = serde_json::from_slice(&body)
+        let answer: serde_json::Value =
+            serde_json::from_slice(&body).map_err(|_| error::of_bad_answer(wire::BadAnswer::NotDstor))?;
+        let answer: wire::TempToken = serde_json::from_value(answer)
             .map_err(|_| Fault::Protocol("it has no access token where one was asked for".into()))?;
         let lifetime = wire::Claims::of(&answer.access_token).map(|claims| claims.lifetime(now_seconds));
         let bearer = sensitive(&SecretString::from(format!("Bearer {}", answer.access_token)))?;

@@ -93,16 +93,28 @@ struct Uploaded {
     hash: Option<serde_json::Value>,
 }
 
+/// Why an answer with a good status is no success all the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadAnswer {
+    /// No JSON at all: a sign-in page, a proxy, anything but the service.
+    NotDstor,
+    /// JSON, but not what was asked for; what is wrong, for a person. It repeats nothing that the server sent.
+    Useless(&'static str),
+}
+
 /// The hash in the answer to an upload.
 ///
 /// # Errors
-/// What is wrong with the answer, for a person. It repeats nothing that the server sent.
-pub fn uploaded_hash(answer: &[u8]) -> Result<Cid, &'static str> {
-    let answer: Uploaded = serde_json::from_slice(answer).map_err(|_| "it is not JSON as expected")?;
+/// [`BadAnswer`]: the file is not stored.
+pub fn uploaded_hash(answer: &[u8]) -> Result<Cid, BadAnswer> {
+    let answer: serde_json::Value = serde_json::from_slice(answer).map_err(|_| BadAnswer::NotDstor)?;
+    let answer: Uploaded = serde_json::from_value(answer).map_err(|_| BadAnswer::Useless("it has no hash"))?;
     match answer.hash {
-        Some(serde_json::Value::String(hash)) => Cid::parse(&hash).map_err(|_| "its hash is no IPFS hash"),
-        Some(_) => Err("its hash is not text"),
-        None => Err("it has no hash"),
+        Some(serde_json::Value::String(hash)) => {
+            Cid::parse(&hash).map_err(|_| BadAnswer::Useless("its hash is no IPFS hash"))
+        }
+        Some(_) => Err(BadAnswer::Useless("its hash is not text")),
+        None => Err(BadAnswer::Useless("it has no hash")),
     }
 }
 
@@ -233,19 +245,19 @@ mod tests {
     // E2, E17
     #[test]
     fn an_answer_without_a_usable_hash_is_a_failed_upload() {
+        for answer in ["", "<html>Sign in to the hotel's network</html>", "{\"hash\":"] {
+            assert_eq!(uploaded_hash(answer.as_bytes()), Err(BadAnswer::NotDstor), "{answer}");
+        }
         for answer in [
-            "",
             "null",
             "[]",
-            "<html>Sign in to the hotel's network</html>",
-            "{\"hash\":",
             "{}",
-            "{\"hash\":null}",
-            "{\"hash\":\"\"}",
-            "{\"hash\":7}",
-            "{\"hash\":\"../../etc/passwd\"}",
+            r#"{"hash":null}"#,
+            r#"{"hash":""}"#,
+            r#"{"hash":7}"#,
+            r#"{"hash":"../../etc/passwd"}"#,
         ] {
-            assert!(uploaded_hash(answer.as_bytes()).is_err(), "{answer}");
+            assert!(matches!(uploaded_hash(answer.as_bytes()), Err(BadAnswer::Useless(_))), "{answer}");
         }
     }
 
