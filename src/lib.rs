@@ -7,3 +7,11 @@ pub mod local;
 pub mod ledger;
 
 pub mod dstor;
+
+pub mod upload;
+
+pub mod plan;
+
+pub mod sync;
+
+pub mod agent;

@@ -294,6 +294,29 @@ impl Ledger {
         Ok(Outlook { claimed: bits_in_count(claimed), next_due_at: next_due_at.filter(|at| *at != HELD) })
     }
 
+    /// Forgets earlier failures of the changes that wait: all are due now.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn forget_attempts(&self) -> Result<(), LedgerError> {
+        self.db.execute("UPDATE changes SET attempts = 0, due_at = 0 WHERE claimed = 0 AND due_at <> ?1", [HELD])?;
+        Ok(())
+    }
+
+    /// Whether a change is being worked on, or will be tried again after less than `attempts` failures.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn has_unfinished(&self, attempts: u32) -> Result<bool, LedgerError> {
+        let found = self
+            .db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM changes WHERE claimed = 1 OR (attempts < ?1 AND due_at <> ?2))",
+            )?
+            .query_row((attempts, HELD), |row| row.get(0))?;
+        Ok(found)
+    }
+
     fn record(&self, claim: &Claim, settlement: &Settlement, now: Millis) -> Result<(), LedgerError> {
         let key = (claim.directory, &*claim.name);
         match settlement {

@@ -106,9 +106,16 @@ pub struct Entry {
 
 const FILE: &str =
     "f.state, f.size, f.mtime_s, f.mtime_ns, f.ctime_s, f.ctime_ns, f.inode, f.blake3, f.hash, f.proof, f.stored_at";
-/// All directories at and below ?2 of mirror ?1. `0` follows `/` in ASCII.
-const BELOW: &str = "SELECT id FROM directories WHERE mirror_id = ?1
-    AND (?2 = X'' OR path = ?2 OR (path > CAST(?2 || '/' AS BLOB) AND path < CAST(?2 || '0' AS BLOB)))";
+/// All directories at and below ?2 of mirror ?1: two ranges of the index.
+const BELOW: &str = "SELECT id FROM directories WHERE mirror_id = ?1 AND path = ?2
+    UNION ALL SELECT id FROM directories WHERE mirror_id = ?1 AND path > CAST(?2 || '/' AS BLOB)
+    AND path < CAST(?2 || '0' AS BLOB)"; // `0` follows `/` in ASCII
+/// The same for the top, whose path is empty: all of them.
+const ALL: &str = "SELECT id FROM directories WHERE mirror_id = ?1 AND path >= ?2";
+
+fn at_and_below(dir: &MirrorPath) -> &'static str {
+    if dir.is_top() { ALL } else { BELOW }
+}
 
 impl Ledger {
     /// What the ledger has of a mirror's directory.
@@ -148,7 +155,8 @@ impl Ledger {
         let found: bool = self
             .db
             .prepare_cached(&format!(
-                "SELECT EXISTS (SELECT 1 FROM files WHERE directory_id IN ({BELOW}) AND state IN {states})"
+                "SELECT EXISTS (SELECT 1 FROM files WHERE directory_id IN ({}) AND state IN {states})",
+                at_and_below(dir)
             ))?
             .query_row((mirror.0, dir.as_bytes()), |row| row.get(0))?;
         Ok(found)
@@ -198,8 +206,10 @@ impl Ledger {
         {
             return Ok(());
         }
-        let mut directories =
-            self.db.prepare(&format!("SELECT id, path FROM directories WHERE id IN ({BELOW}) ORDER BY path"))?;
+        let mut directories = self.db.prepare(&format!(
+            "SELECT id, path FROM directories WHERE id IN ({}) ORDER BY path",
+            at_and_below(prefix)
+        ))?;
         let mut rows = directories.query((mirror.0, prefix.as_bytes()))?;
         while let Some(row) = rows.next()? {
             let path: Vec<u8> = row.get(1)?;
@@ -328,7 +338,7 @@ impl Ledger {
         key: (i64, &[u8]),
         now: Millis,
     ) -> Result<(), LedgerError> {
-        let below = format!("directory_id IN ({BELOW})");
+        let below = format!("directory_id IN ({})", at_and_below(path));
         let scopes: [(&str, &dyn ToSql, &dyn ToSql); 2] =
             [("directory_id = ?1 AND name = ?2", &key.0, &key.1), (&below, &mirror.0, &path.as_bytes())];
         for (scope, one, two) in scopes {
@@ -356,11 +366,11 @@ impl Ledger {
 /// Marks everything below a directory gone, and forgets what dStor never held.
 pub(super) fn forget_state(db: &Connection, mirror: MirrorId, dir: &MirrorPath) -> Result<(), LedgerError> {
     for sql in [
-        "DELETE FROM reasons WHERE directory_id IN ({BELOW})",
-        "DELETE FROM files WHERE directory_id IN ({BELOW}) AND hash IS NULL",
-        "UPDATE files SET state = 3 WHERE directory_id IN ({BELOW}) AND state <> 3",
+        "DELETE FROM reasons WHERE directory_id IN ({below})",
+        "DELETE FROM files WHERE directory_id IN ({below}) AND hash IS NULL",
+        "UPDATE files SET state = 3 WHERE directory_id IN ({below}) AND state <> 3",
     ] {
-        db.prepare_cached(&sql.replace("{BELOW}", BELOW))?.execute((mirror.0, dir.as_bytes()))?;
+        db.prepare_cached(&sql.replace("{below}", at_and_below(dir)))?.execute((mirror.0, dir.as_bytes()))?;
     }
     Ok(())
 }

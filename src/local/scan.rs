@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Dir, OFlags};
 use rustix::io::Errno;
 
 use super::{OpenRoot, RuleBook};
-use crate::mirror::{Decision, Kind, MirrorPath, Observed, Policy, Recorded, Rules, State, decide};
+use crate::mirror::{Decision, MirrorPath, Observed, Policy, Recorded, Rules, State, decide};
 
 /// A path at which disk and record disagree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -181,8 +181,7 @@ impl Scan<'_> {
             let recorded = files.next_if(|(name, _)| *name == bytes).map(|(_, recorded)| recorded);
             let is_known_directory = directories.next_if(|name| *name == bytes).is_some();
             let Some(path) = dir.join(&bytes) else { continue };
-            let is_directory = matches!(observed, Observed::Directory | Observed::Other(Kind::Mount, _));
-            if !self.rules.judge_with(&path, is_directory, chain).is_yes() {
+            if !self.rules.judge_with(&path, observed.is_directory(), chain).is_yes() {
                 summary.excluded += 1;
                 let file_taken = recorded.is_some_and(|row| is_taken(&row));
                 if file_taken || (is_known_directory && known.has_taken_below(&path).map_err(ScanError::Known)?) {

@@ -90,6 +90,14 @@ pub enum Observed {
     Other(Kind, Stat),
 }
 
+impl Observed {
+    /// Whether rules for directories hold for it.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Self::Directory | Self::Other(Kind::Mount, _))
+    }
+}
+
 /// What the ledger says of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {

@@ -1,0 +1,158 @@
+//! What is to be mirrored, where to and how: the parts that an agent or a single pass is put together from.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use tokio::sync::watch;
+
+use crate::dstor::{Client, ClientError, ClientOptions, CredentialSource};
+use crate::ledger::{AgentLock, LedgerError, LockError, SharedLedger};
+use crate::local::RuleBook;
+use crate::mirror::{Placement, Policy};
+use crate::upload::{Clock, Folder, Gate, Queue, Report, Stop, Uploader};
+
+/// The ledger's name in the state directory.
+pub const LEDGER: &str = "ledger.db";
+
+/// One directory to mirror.
+#[derive(Clone, Debug)]
+pub struct MirrorPlan {
+    /// The directory, absolute.
+    pub path: PathBuf,
+    /// What it takes, and where it goes.
+    pub policy: Policy,
+    /// Kept on dStor with each file; empty: none.
+    pub comment: String,
+    /// Rules that leave paths out.
+    pub exclude: Vec<String>,
+    /// Whether dot files are mirrored.
+    pub hidden: bool,
+    /// Scan this often instead of listening for events.
+    pub poll: Option<Duration>,
+    /// Scan this often beside listening.
+    pub rescan: Duration,
+}
+
+/// Everything that a run needs to know.
+pub struct Plan {
+    /// dStor's base address.
+    pub url: Url,
+    /// Where credentials come from.
+    pub credentials: CredentialSource,
+    /// The life that is asked for access tokens.
+    pub token_lifetime: Duration,
+    /// A request in which nothing moved for so long is dead.
+    pub stall_timeout: Duration,
+    /// What to mirror.
+    pub mirrors: Vec<MirrorPlan>,
+    /// Quiet time before a changed file is looked at.
+    pub settle: Duration,
+    /// A file that never goes quiet is looked at anyway after this.
+    pub max_delay: Duration,
+    /// Uploads at the same time.
+    pub workers: usize,
+    /// No back-off is longer.
+    pub retry_max_delay: Duration,
+    /// How long uploads under way may go on when it is time to stop.
+    pub shutdown_grace: Duration,
+}
+
+/// Why a run cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// The state directory cannot be made.
+    #[error("cannot make the state directory `{}`", path.display())]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Someone else works with the ledger.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// There is no HTTP client.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// A run that is put together.
+pub struct Works {
+    /// Held as long as the ledger may be written.
+    pub lock: AgentLock,
+    /// The workers' shared part.
+    pub uploader: Arc<Uploader>,
+    /// The folders, in the plan's order.
+    pub folders: Vec<Arc<Folder>>,
+}
+
+impl Plan {
+    /// Blocking: takes the ledger in `state_dir` and puts everything together; nothing runs yet.
+    ///
+    /// # Errors
+    /// Each names what stands in the way.
+    pub fn assemble(
+        &self,
+        state_dir: &Path,
+        report: Report,
+        stop: watch::Receiver<Stop>,
+    ) -> Result<Works, AssembleError> {
+        private_directory(state_dir)
+            .map_err(|source| AssembleError::StateDir { path: state_dir.to_owned(), source })?;
+        let lock = AgentLock::take(state_dir)?;
+        let clock = Clock;
+        let path = state_dir.join(LEDGER);
+        let ledger = SharedLedger::open(&path)?;
+        let mirrors: Vec<(PathBuf, Placement)> =
+            self.mirrors.iter().map(|mirror| (mirror.path.clone(), mirror.policy.placement.clone())).collect();
+        let (now, url) = (clock.now(), self.url.to_string());
+        let latest = now.saturating_add(i64::try_from(self.retry_max_delay.as_millis()).unwrap_or(i64::MAX / 2));
+        let ids = ledger.with_blocking(move |ledger| {
+            ledger.begin_agent(std::process::id(), &url, now)?;
+            let mirrors: Vec<(&Path, &Placement)> =
+                mirrors.iter().map(|(path, placement)| (path.as_path(), placement)).collect();
+            let ids = ledger.activate_mirrors(&mirrors)?;
+            ledger.recover_changes(latest)?;
+            Ok(ids)
+        })?;
+        let folders: Vec<Arc<Folder>> = ids
+            .into_iter()
+            .zip(&self.mirrors)
+            .map(|(id, mirror)| {
+                let rules = RuleBook::new(&mirror.exclude, mirror.hidden);
+                Arc::new(Folder::new(id, mirror.path.clone(), mirror.policy.clone(), mirror.comment.clone(), rules))
+            })
+            .collect();
+        let client = Client::new(ClientOptions {
+            url: self.url.clone(),
+            token_lifetime: self.token_lifetime,
+            credentials: Arc::clone(&self.credentials),
+            stall_timeout: self.stall_timeout,
+        })?;
+        let uploader = Uploader {
+            queue: Arc::new(Queue::new(ledger, path, clock)),
+            client: Arc::new(client),
+            gate: Gate::default(),
+            folders: folders.iter().map(|folder| (folder.id, Arc::clone(folder))).collect::<HashMap<_, _>>(),
+            settle: self.settle,
+            max_delay: self.max_delay,
+            retry_max_delay: self.retry_max_delay,
+            report,
+            stop,
+        };
+        Ok(Works { lock, uploader: Arc::new(uploader), folders })
+    }
+}
+
+/// Makes a directory that only its owner can enter; one that is there is made so.
+fn private_directory(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}

@@ -1,0 +1,214 @@
+//! One pass: scan, upload what changed, wait for it, and say how it went.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::dstor::Standing;
+use crate::ledger::{AgentState, Counts, Ledger, LedgerError, Millis};
+use crate::local::{Difference, ScanSummary};
+use crate::mirror::MirrorPath;
+use crate::plan::{AssembleError, Plan, Works};
+use crate::upload::{Folder, Recognised, ReconcileError, Reconciler, Report, Stop, Uploader, recognise};
+
+/// A file that failed this often is left to the next pass or to the agent.
+const TRIES: u32 = 3;
+/// The gate closing this often in a row means that dStor is not there for this pass.
+const UNREACHABLE_AFTER: u32 = 3;
+/// A server that asks for a longer wait than this is not waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How often the queue is asked whether it is done.
+const ASK: Duration = Duration::from_millis(50);
+
+/// Why a pass ended early, or could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// It could not begin.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// How a pass went.
+#[derive(Debug)]
+pub struct SyncOutcome {
+    /// The mirrors' numbers afterwards.
+    pub counts: Vec<Counts>,
+    /// When the next of what waits is due, in milliseconds since 1970.
+    pub next_due_at: Option<Millis>,
+    /// Mirrors that were not there, and why.
+    pub missing: Vec<(PathBuf, String)>,
+    /// Why it ended before everything was tried.
+    pub ended_by: Option<EndedBy>,
+}
+
+/// What ended a pass early.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EndedBy {
+    /// dStor does not answer, or not well; the last error.
+    Unreachable(String),
+    /// The credentials are missing or refused; which.
+    Credentials(String),
+    /// It was asked to stop.
+    Stopped,
+}
+
+/// What a mirror's scan found.
+pub type Scanned = Arc<dyn Fn(&Folder, &ScanSummary) + Send + Sync>;
+
+/// Runs one pass.
+///
+/// # Errors
+/// [`SyncError`]; what was stored before is on record.
+pub async fn run(
+    plan: &Plan,
+    state_dir: &Path,
+    report: Report,
+    scanned: Scanned,
+    mut stop: watch::Receiver<Stop>,
+) -> Result<SyncOutcome, SyncError> {
+    let (end, ended) = watch::channel(Stop::Go);
+    let works = tokio::task::block_in_place(|| plan.assemble(state_dir, report, ended.clone()))?;
+    let mut ended_by = None;
+    let mut missing = Vec::new();
+    let passing = pass(&works, plan.workers, &mut missing, &scanned);
+    tokio::select! {
+        biased;
+        () = Stop::wait(&mut stop) => ended_by = Some(EndedBy::Stopped),
+        passed = passing => ended_by = passed?.or(ended_by),
+    }
+    end.send_replace(Stop::Soon);
+
+    let Works { uploader, folders, lock } = works;
+    let ids: Vec<_> = folders.iter().map(|folder| folder.id).collect();
+    let facts = uploader.facts();
+    let (counts, outlook) = uploader
+        .queue
+        .ledger()
+        .with(move |ledger| {
+            ledger.recover_changes(Millis::MAX)?;
+            ledger.set_dstor_facts(&facts)?;
+            ledger.set_agent_state(AgentState::Stopped)?;
+            let counts: Result<Vec<Counts>, LedgerError> = ids.iter().map(|id| ledger.counts(*id)).collect();
+            Ok((counts?, ledger.outlook()?))
+        })
+        .await?;
+    drop(lock);
+    Ok(SyncOutcome { counts, next_due_at: outlook.next_due_at, missing, ended_by })
+}
+
+/// What would be uploaded, without uploading or recording it.
+///
+/// # Errors
+/// [`SyncError`].
+pub async fn preview(
+    plan: &Plan,
+    state_dir: &Path,
+    each: Arc<dyn Fn(&Folder, &Difference) + Send + Sync>,
+) -> Result<Vec<(PathBuf, Result<ScanSummary, String>)>, SyncError> {
+    let (_end, ended) = watch::channel(Stop::Go);
+    let works = tokio::task::block_in_place(|| plan.assemble(state_dir, Arc::new(|_, _, _| {}), ended.clone()))?;
+    let mut summaries = Vec::new();
+    for folder in &works.folders {
+        if let Recognised::Missing(note) = recognise(folder, works.uploader.queue.ledger()).await? {
+            summaries.push((folder.path.clone(), Err(note)));
+            continue;
+        }
+        let (folder, queue, stop, each) =
+            (Arc::clone(folder), Arc::clone(&works.uploader.queue), ended.clone(), Arc::clone(&each));
+        let scanned = tokio::task::block_in_place(|| {
+            Reconciler { queue: &queue, settle: Duration::ZERO, stop: &stop }.differences(
+                &folder,
+                &MirrorPath::top(),
+                &mut |difference| {
+                    each(&folder, &difference);
+                    Ok(())
+                },
+            )
+        });
+        match scanned {
+            Ok(summary) => summaries.push((folder.path.clone(), Ok(summary))),
+            Err(ReconcileError::Ledger(error)) => return Err(error.into()),
+            Err(error) => summaries.push((folder.path.clone(), Err(error.to_string()))),
+        }
+    }
+    works.uploader.queue.ledger().with(|ledger| ledger.set_agent_state(AgentState::Stopped)).await?;
+    Ok(summaries)
+}
+
+/// The pass itself. Returns what ended it early, if anything.
+async fn pass(
+    works: &Works,
+    workers: usize,
+    missing: &mut Vec<(PathBuf, String)>,
+    scanned: &Scanned,
+) -> Result<Option<EndedBy>, LedgerError> {
+    let uploader = &works.uploader;
+    let ledger = uploader.queue.ledger();
+    ledger.with(|ledger| ledger.set_agent_state(AgentState::Running)).await?;
+    // Work that an earlier run left behind is part of this pass; so are its failures, from the beginning.
+    ledger.with(Ledger::forget_attempts).await?;
+    let mut tasks: JoinSet<Result<(), LedgerError>> = JoinSet::new();
+    for _ in 0..workers {
+        tasks.spawn(Arc::clone(uploader).work());
+    }
+    for folder in &works.folders {
+        if let Recognised::Missing(note) = recognise(folder, ledger).await? {
+            missing.push((folder.path.clone(), note));
+            continue;
+        }
+        let (id, now) = (folder.id, uploader.queue.clock().now());
+        ledger.with(move |ledger| ledger.release(id, now)).await?;
+        match scan(uploader, folder).await {
+            Ok(summary) => {
+                let now = uploader.queue.clock().now();
+                ledger.with(move |ledger| ledger.scanned(id, now)).await?;
+                scanned(folder, &summary);
+            }
+            Err(ReconcileError::Ledger(error)) => return Err(error),
+            Err(error) => missing.push((folder.path.clone(), error.to_string())),
+        }
+    }
+    loop {
+        if let Some(ended) = hopeless(uploader) {
+            return Ok(Some(ended));
+        }
+        if !ledger.with(|ledger| ledger.has_unfinished(TRIES)).await? {
+            return Ok(None);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(ASK) => {}
+            Some(Ok(Err(failed))) = tasks.join_next() => return Err(failed),
+        }
+    }
+}
+
+async fn scan(uploader: &Arc<Uploader>, folder: &Arc<Folder>) -> Result<ScanSummary, ReconcileError> {
+    let (uploader, folder) = (Arc::clone(uploader), Arc::clone(folder));
+    let walked = tokio::task::spawn_blocking(move || {
+        let Uploader { queue, settle, stop, .. } = &*uploader;
+        Reconciler { queue, settle: *settle, stop }.run(&folder, &MirrorPath::top())
+    });
+    match walked.await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(walked) => walked,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_)) => Err(ReconcileError::Stopped),
+    }
+}
+
+/// Whether it makes no sense to go on with this pass.
+fn hopeless(uploader: &Uploader) -> Option<EndedBy> {
+    let gate = uploader.gate.facts().borrow().clone();
+    let why = gate.last_error?;
+    match uploader.client.tokens().facts().borrow().standing {
+        Standing::Missing | Standing::Refused => return Some(EndedBy::Credentials(why)),
+        Standing::Unknown | Standing::Accepted => {}
+    }
+    let is_long = uploader.gate.closed_for() > LONGEST_WAIT;
+    (gate.failures >= UNREACHABLE_AFTER || is_long).then_some(EndedBy::Unreachable(why))
+}

@@ -1,0 +1,63 @@
+//! A mirror at work: its directory, its rules, what it takes, and who its directory is.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::ledger::MirrorId;
+use crate::local::{Identity, OpenRoot, RootError, RuleBook, Watcher};
+use crate::mirror::Policy;
+
+/// A mirror at work, shared by those who scan, watch and upload it.
+pub struct Folder {
+    /// Its number in the ledger.
+    pub id: MirrorId,
+    /// Its directory, absolute.
+    pub path: PathBuf,
+    /// What it takes, and where it goes.
+    pub policy: Policy,
+    /// Kept on dStor with each file; empty: none.
+    pub comment: String,
+    /// What it leaves out.
+    pub rules: RuleBook,
+    /// Rung when a worker finds the directory missing or another one.
+    pub root_lost: Notify,
+    root: Mutex<Option<Identity>>,
+    watcher: Mutex<Option<Arc<Watcher>>>,
+}
+
+impl Folder {
+    /// A folder whose directory nobody has looked at yet.
+    #[must_use]
+    pub fn new(id: MirrorId, path: PathBuf, policy: Policy, comment: String, rules: RuleBook) -> Self {
+        let (root, watcher) = (Mutex::default(), Mutex::default());
+        Self { id, path, policy, comment, rules, root_lost: Notify::new(), root, watcher }
+    }
+
+    /// Blocking: opens the directory, if it is the one that is believed in.
+    ///
+    /// # Errors
+    /// [`RootError::Missing`] also while nobody is believed in.
+    pub fn open(&self) -> Result<OpenRoot, RootError> {
+        let believed = *self.root.lock().unwrap_or_else(PoisonError::into_inner);
+        match believed {
+            Some(identity) => OpenRoot::open(&self.path, Some(identity)),
+            None => Err(RootError::Missing(self.path.clone())),
+        }
+    }
+
+    /// Believes from now on that the directory is this one; `None`: that it is not there.
+    pub fn believe(&self, root: Option<Identity>) {
+        *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
+    }
+
+    /// Has every directory that is walked from now on watched by `watcher`.
+    pub fn watch_with(&self, watcher: Option<Arc<Watcher>>) {
+        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = watcher;
+    }
+
+    pub(super) fn watcher(&self) -> Option<Arc<Watcher>> {
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

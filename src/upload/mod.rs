@@ -1,0 +1,19 @@
+//! The uploader: a queue in the ledger, workers that drain it, and the pace at which they may.
+//!
+//! Only the queue waits. Whatever fails sleeps in the ledger with its next attempt, and survives a restart.
+
+mod folder;
+mod pace;
+mod queue;
+mod recognise;
+mod reconcile;
+mod stop;
+mod worker;
+
+pub use folder::Folder;
+pub use pace::{Gate, GateFacts};
+pub use queue::{Clock, Queue};
+pub use recognise::{Recognised, recognise};
+pub use reconcile::{ReconcileError, Reconciler};
+pub use stop::Stop;
+pub use worker::{Happened, Report, Uploader};

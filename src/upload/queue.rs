@@ -1,0 +1,195 @@
+//! The queue: push, claim, settle, postpone, over the ledger's rows.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, watch};
+
+use crate::ledger::{Claim, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, Settlement, SharedLedger, Urgency};
+use crate::mirror::Timestamp;
+
+use super::Stop;
+
+/// The time of day, where times are recorded. Waiting goes by the runtime's monotonic clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock;
+
+impl Clock {
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn now(self) -> Millis {
+        let now = self.timestamp();
+        now.seconds.saturating_mul(1000).saturating_add(i64::from(now.nanos / 1_000_000))
+    }
+
+    /// The same as file systems write it.
+    #[must_use]
+    pub fn timestamp(self) -> Timestamp {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp { seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanos: now.subsec_nanos() }
+    }
+}
+
+/// The queue that pushers fill and workers drain.
+pub struct Queue {
+    ledger: SharedLedger,
+    ledger_path: PathBuf,
+    readers: Mutex<Vec<Ledger>>,
+    filled: Notify,
+    clock: Clock,
+}
+
+impl Queue {
+    /// The queue in `ledger`, whose file is at `ledger_path`.
+    #[must_use]
+    pub fn new(ledger: SharedLedger, ledger_path: PathBuf, clock: Clock) -> Self {
+        Self { ledger, ledger_path, readers: Mutex::default(), filled: Notify::new(), clock }
+    }
+
+    /// The ledger it lives in.
+    #[must_use]
+    pub fn ledger(&self) -> &SharedLedger {
+        &self.ledger
+    }
+
+    /// The clock that its times are by.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Puts paths into the queue.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub async fn push(&self, mirror: MirrorId, pushes: Vec<Push>, urgency: Urgency) -> Result<(), LedgerError> {
+        let now = self.clock.now();
+        self.ledger.with(move |ledger| ledger.push(mirror, &pushes, urgency, now)).await?;
+        self.filled.notify_waiters();
+        Ok(())
+    }
+
+    /// Blocking: as [`push`](Self::push).
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn push_blocking(&self, mirror: MirrorId, pushes: Vec<Push>, urgency: Urgency) -> Result<(), LedgerError> {
+        let now = self.clock.now();
+        self.ledger.with_blocking(move |ledger| ledger.push(mirror, &pushes, urgency, now))?;
+        self.filled.notify_waiters();
+        Ok(())
+    }
+
+    /// Wakes the workers: changes may be due that were held.
+    pub fn wake(&self) {
+        self.filled.notify_waiters();
+    }
+
+    /// Waits until some change is due; `false` when it is time to stop. Another worker may be faster to claim it.
+    pub(super) async fn wait_for_due(&self, stop: &mut watch::Receiver<Stop>) -> Result<bool, LedgerError> {
+        loop {
+            let filled = self.filled.notified();
+            tokio::pin!(filled);
+            filled.as_mut().enable();
+            let wait = match self.outlook().await?.next_due_at {
+                Some(due_at) if due_at <= self.clock.now() => return Ok(*stop.borrow() == Stop::Go),
+                // Never for very long: the time of day may jump (D14).
+                Some(due_at) => Some(millis(due_at - self.clock.now()).min(Duration::from_secs(30))),
+                None => None,
+            };
+            let sleep = async {
+                match wait {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = Stop::wait(stop) => return Ok(false),
+                () = filled => {}
+                () = sleep => {}
+            }
+        }
+    }
+
+    /// Takes one change that is due.
+    pub(super) async fn claim(&self) -> Result<Option<Claim>, LedgerError> {
+        let now = self.clock.now();
+        Ok(self.ledger.with(move |ledger| ledger.claim(now, 1)).await?.pop())
+    }
+
+    /// Ends a change; with `again_after` it is looked at once more after that.
+    pub(super) async fn settle(
+        &self,
+        claim: &Claim,
+        settlement: Settlement,
+        again_after: Option<Duration>,
+    ) -> Result<(), LedgerError> {
+        let now = self.clock.now();
+        let claim = claim.clone();
+        let again_at = again_after.map(|after| after_now(now, after));
+        self.ledger.with(move |ledger| ledger.settle(&claim, &settlement, again_at, now)).await?;
+        // It may have been pushed again meanwhile, or be due again: whoever sleeps has to look anew.
+        self.filled.notify_waiters();
+        Ok(())
+    }
+
+    /// Puts a change back after a failure.
+    pub(super) async fn postpone(
+        &self,
+        claim: &Claim,
+        code: &'static str,
+        message: String,
+        wait: Duration,
+    ) -> Result<(), LedgerError> {
+        let claim = claim.clone();
+        let due_at = after_now(self.clock.now(), wait);
+        self.ledger.with(move |ledger| ledger.postpone(&claim, code, &message, due_at)).await?;
+        self.filled.notify_waiters();
+        Ok(())
+    }
+
+    /// Puts a change back because its mirror is not there.
+    pub(super) async fn hold(&self, claim: &Claim) -> Result<(), LedgerError> {
+        let claim = claim.clone();
+        self.ledger.with(move |ledger| ledger.defer(&claim, crate::ledger::HELD)).await
+    }
+
+    /// Puts a change back because its file is not quiet yet.
+    pub(super) async fn defer(&self, claim: &Claim, wait: Duration) -> Result<(), LedgerError> {
+        let claim = claim.clone();
+        let due_at = after_now(self.clock.now(), wait);
+        self.ledger.with(move |ledger| ledger.defer(&claim, due_at)).await?;
+        self.filled.notify_waiters();
+        Ok(())
+    }
+
+    /// What there is to do.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub async fn outlook(&self) -> Result<Outlook, LedgerError> {
+        self.ledger.with(|ledger| ledger.outlook()).await
+    }
+
+    /// Blocking: lends a connection that only reads, so that a scan does not hold up the writer.
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Ledger) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => Ledger::open_read_only(&self.ledger_path)?,
+        };
+        let result = work(&reader);
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        result
+    }
+}
+
+fn millis(value: Millis) -> Duration {
+    Duration::from_millis(u64::try_from(value).unwrap_or(0))
+}
+
+fn after_now(now: Millis, wait: Duration) -> Millis {
+    now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2))
+}

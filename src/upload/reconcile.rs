@@ -1,0 +1,164 @@
+//! Reconciliation: what a scan finds to differ from the ledger goes into the queue.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::ledger::{Below, Ledger, LedgerError, Millis, MirrorId, Push, Urgency};
+use crate::local::{Difference, Known, RootError, Scan, ScanError, ScanSummary};
+use crate::mirror::{MirrorPath, Observed, Recorded, Stat};
+
+use super::{Folder, Queue, Stop};
+
+/// Differences pushed in one transaction.
+const BATCH: usize = 500;
+
+/// Why a reconciliation did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The mirror's directory is not there, or was not the same all the time.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The directory to begin with cannot be read.
+    #[error(transparent)]
+    Unreadable(std::io::Error),
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It was time to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Compares folders with the ledger.
+pub struct Reconciler<'a> {
+    /// Where differences go.
+    pub queue: &'a Queue,
+    /// A file that changed less than this ago is not quiet yet.
+    pub settle: Duration,
+    /// Ends it early.
+    pub stop: &'a watch::Receiver<Stop>,
+}
+
+impl Reconciler<'_> {
+    /// Blocking: walks `top` of `folder`, watching each directory before it is read, and pushes what differs.
+    ///
+    /// # Errors
+    /// [`ReconcileError::Root`] if the directory was another one at the end: what was missing then says nothing (A10).
+    pub fn run(&self, folder: &Folder, top: &MirrorPath) -> Result<ScanSummary, ReconcileError> {
+        let now = self.queue.clock().now();
+        let mut pushes = Vec::new();
+        let summary = self.differences(folder, top, &mut |difference| {
+            pushes.push(Push {
+                size: match difference.observed {
+                    Observed::File(stat) => stat.size,
+                    _ => 0,
+                },
+                due_at: now.saturating_add(match difference.observed {
+                    Observed::File(stat) => quiet_in(&stat, now, self.settle),
+                    _ => 0,
+                }),
+                path: difference.path,
+            });
+            if pushes.len() >= BATCH {
+                self.queue.push_blocking(folder.id, std::mem::take(&mut pushes), Urgency::Scan)?;
+            }
+            Ok(())
+        })?;
+        if !pushes.is_empty() {
+            self.queue.push_blocking(folder.id, pushes, Urgency::Scan)?;
+        }
+        Ok(summary)
+    }
+
+    /// Blocking: walks `top` of `folder` and calls `each` with what differs; pushes nothing.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and those of `each`.
+    pub fn differences(
+        &self,
+        folder: &Folder,
+        top: &MirrorPath,
+        each: &mut dyn FnMut(Difference) -> Result<(), LedgerError>,
+    ) -> Result<ScanSummary, ReconcileError> {
+        let root = folder.open()?;
+        let watcher = folder.watcher();
+        let before_reading = |dir: &MirrorPath| {
+            if let Some(watcher) = &watcher {
+                watcher.watch(dir);
+            }
+        };
+        let scan = Scan { root: &root, rules: &folder.rules, policy: &folder.policy, before_reading: &before_reading };
+        let scanned = self.queue.read(|ledger| {
+            let mut records = Records { ledger, mirror: folder.id, stop: self.stop, each };
+            Ok(scan.run(top, &mut records))
+        })?;
+        match scanned {
+            Ok(summary) => {
+                folder.open()?;
+                Ok(summary)
+            }
+            Err(ScanError::Io(error)) => Err(ReconcileError::Unreadable(error)),
+            Err(ScanError::Known(error)) => Err(error),
+        }
+    }
+}
+
+/// How many milliseconds until a file has been quiet for `settle`; 0 if it has. A time in the future is a clock that
+/// jumped, and says nothing.
+pub(super) fn quiet_in(stat: &Stat, now: Millis, settle: Duration) -> Millis {
+    let settle = i64::try_from(settle.as_millis()).unwrap_or(i64::MAX);
+    let Some(changed) = stat.ctime.as_nanos().map(|nanos| nanos / 1_000_000) else { return 0 };
+    let age = now.saturating_sub(changed);
+    if (0..settle).contains(&age) { settle - age } else { 0 }
+}
+
+/// The ledger's side of a scan.
+struct Records<'a> {
+    ledger: &'a Ledger,
+    mirror: MirrorId,
+    stop: &'a watch::Receiver<Stop>,
+    each: &'a mut dyn FnMut(Difference) -> Result<(), LedgerError>,
+}
+
+impl Known for Records<'_> {
+    type Error = ReconcileError;
+
+    fn listing(&mut self, dir: &MirrorPath) -> Result<(Vec<(Box<[u8]>, Recorded)>, Vec<Box<[u8]>>), ReconcileError> {
+        if *self.stop.borrow() != Stop::Go {
+            return Err(ReconcileError::Stopped);
+        }
+        let listing = self.ledger.listing(self.mirror, dir)?;
+        Ok((listing.files, listing.directories))
+    }
+
+    fn has_present_below(&mut self, dir: &MirrorPath) -> Result<bool, ReconcileError> {
+        Ok(self.ledger.has_below(self.mirror, dir, Below::Present)?)
+    }
+
+    fn has_taken_below(&mut self, dir: &MirrorPath) -> Result<bool, ReconcileError> {
+        Ok(self.ledger.has_below(self.mirror, dir, Below::Taken)?)
+    }
+
+    fn differs(&mut self, difference: Difference) -> Result<(), ReconcileError> {
+        Ok((self.each)(difference)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::Timestamp;
+
+    #[test]
+    fn a_file_is_quiet_when_its_last_change_is_older_than_the_settle_time() {
+        let changed = Timestamp { seconds: 100, nanos: 500_000_000 };
+        let stat = Stat { size: 0, mtime: changed, ctime: changed, inode: 1 };
+        let settle = Duration::from_secs(2);
+        assert_eq!(quiet_in(&stat, 100_500, settle), 2_000);
+        assert_eq!(quiet_in(&stat, 102_499, settle), 1);
+        assert_eq!(quiet_in(&stat, 102_500, settle), 0);
+        assert_eq!(quiet_in(&stat, 90_000, settle), 0, "a clock that was set back");
+        assert_eq!(quiet_in(&stat, 100_500, Duration::ZERO), 0);
+    }
+}
