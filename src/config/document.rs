@@ -32,7 +32,8 @@ const MOST: usize = 50;
 pub(super) struct Problems<'t> {
     file: &'t Path,
     text: &'t str,
-    found: Vec<ConfigError>,
+    /// Each with the byte of the file that it concerns.
+    found: Vec<(usize, ConfigError)>,
 }
 
 impl<'t> Problems<'t> {
@@ -44,13 +45,13 @@ impl<'t> Problems<'t> {
     pub(super) fn note(&mut self, at: usize, error: ConfigError) {
         if self.found.len() < MOST {
             let place = self.place(at);
-            self.found.push(error.at(place));
+            self.found.push((at, error.at(place)));
         }
     }
 
     /// Notes a fault of no line in particular.
     pub(super) fn note_whole(&mut self, error: ConfigError) {
-        self.found.push(error);
+        self.found.push((usize::MAX, error));
     }
 
     /// File and line of the byte `at`.
@@ -59,8 +60,10 @@ impl<'t> Problems<'t> {
         format!("{}:{line}", plain(self.file))
     }
 
-    pub(super) fn into_found(self) -> Vec<ConfigError> {
-        self.found
+    /// All of them, in the order of the file.
+    pub(super) fn into_found(mut self) -> Vec<ConfigError> {
+        self.found.sort_by_key(|(at, _)| *at);
+        self.found.into_iter().map(|(_, error)| error).collect()
     }
 
     /// The whole document's table; `None`, with a note, if it is no TOML.
@@ -70,7 +73,7 @@ impl<'t> Problems<'t> {
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
                 let fault = ConfigError::new(format!("not TOML: {}", plain(error.message())));
-                self.note(at, fault.with_hint("text is written \"in quotes\"; https://toml.io shows the rest"));
+                self.note(at, fault.with_hint("correct the line; https://toml.io shows how TOML is written"));
                 None
             }
         }
@@ -121,22 +124,28 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The sections `[[key]]` of the document.
-    pub(super) fn sections(&self, key: &str, name: &'static str, problems: &mut Problems<'_>) -> Vec<Section<'a>> {
-        let Some(Found { value, at }) = self.value(key) else { return Vec::new() };
+    /// The sections `[[key]]` of the document; `None` if it is something else, which is noted.
+    pub(super) fn sections(
+        &self,
+        key: &str,
+        name: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Option<Vec<Section<'a>>> {
+        let Some(Found { value, at }) = self.value(key) else { return Some(Vec::new()) };
         let wrong = |value| self.wrong(key, value, "a list of sections").with_hint(format!("write each as {name}"));
         let Some(list) = value.as_array() else {
             problems.note(at, wrong(value));
-            return Vec::new();
+            return None;
         };
         let mut sections = Vec::new();
         for item in list.iter() {
-            match item.get_ref().as_table() {
-                Some(table) => sections.push(Section::known(name, table, item.span().start, problems)),
-                None => problems.note(item.span().start, wrong(item.get_ref())),
-            }
+            let Some(table) = item.get_ref().as_table() else {
+                problems.note(item.span().start, wrong(item.get_ref()));
+                return None;
+            };
+            sections.push(Section::known(name, table, item.span().start, problems));
         }
-        sections
+        Some(sections)
     }
 
     /// Whether it says anything about `key`, be it readable or not.
@@ -311,14 +320,17 @@ fn duration_hint(key: &str, default: Duration) -> String {
 
 /// What is said of a key that nobody knows. Its value is not repeated: it may be a secret in the wrong place.
 fn unknown(key: &str, section: &str, known: &[&str]) -> ConfigError {
-    let near = |other: &&&str| strsim::jaro_winkler(key, other);
-    let nearest = known.iter().max_by(|one, other| near(one).total_cmp(&near(other))).copied().unwrap_or_default();
-    let message = format!("unknown key {} in {section}; the nearest known key is `{nearest}`", quoted(key));
-    let elsewhere = KNOWN.iter().find(|(name, keys)| *name != section && keys.contains(&key));
-    ConfigError::new(message).with_hint(match elsewhere {
-        Some((name, _)) => format!("`{key}` belongs in {name}"),
-        None => format!("the keys there are {}", known.join(", ")),
-    })
+    let (nearest_key, hint) = match KNOWN.iter().find(|(_, keys)| keys.contains(&key)) {
+        Some((elsewhere, _)) => (format!("`{key}` in {elsewhere}"), format!("move it to {elsewhere}")),
+        None => {
+            let near = |other: &str| strsim::jaro_winkler(key, other);
+            let nearest = known.iter().max_by(|one, other| near(one).total_cmp(&near(other)));
+            let all = format!("the keys there are {}", known.join(", "));
+            (quoted(nearest.copied().unwrap_or_default()), all)
+        }
+    };
+    let message = format!("unknown key {} in {section}; the nearest known key is {nearest_key}", quoted(key));
+    ConfigError::new(message).with_hint(hint)
 }
 
 /// A kind of value, with its article.

@@ -99,7 +99,7 @@ impl fmt::Display for ConfigErrors {
 }
 
 /// Longest text of the user's that is repeated in a message, in characters.
-const LONGEST_QUOTE: usize = 200;
+const LONGEST_QUOTE: usize = 4096;
 
 /// `text` in backticks, safe for a terminal and cut where it is endless.
 pub(super) fn quoted(text: impl AsRef<OsStr>) -> String {
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn what_a_person_wrote_is_repeated_in_plain_and_not_without_end() {
         assert_eq!(quoted("a\x1b[2Jb"), r"`a\u{1b}[2Jb`");
-        assert_eq!(plain("ä".repeat(201)), "ä".repeat(200) + "…");
+        assert_eq!(plain("ä".repeat(4097)), "ä".repeat(4096) + "…");
         assert_eq!(shell_word(Path::new("/a/b c'd")), r"'/a/b c'\''d'");
         assert_eq!(shell_word(Path::new("/a/b-c.d")), "/a/b-c.d");
     }

@@ -121,6 +121,7 @@ pub(super) fn overlapping(written: &[Written]) -> Vec<ConfigError> {
             let (later_path, earlier_path) = (quoted(&later.mirror.path), quoted(&earlier.mirror.path));
             let how = match place.to(other) {
                 None => continue,
+                Some(Relation::Same) if later_path == earlier_path => format!("the mirror {later_path} is there twice"),
                 Some(Relation::Same) => {
                     format!("the mirror {later_path} is the same directory as the mirror {earlier_path}")
                 }

@@ -26,7 +26,6 @@ mod show;
 mod tests;
 mod units;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -235,10 +234,11 @@ impl Config {
         for (at, mirror) in self.mirrors.iter().enumerate() {
             for (what, file) in self.own_files() {
                 if places::resolve(file).starts_with(&mirror.path) {
-                    let mut warning = format!("the mirror {} holds {what} {}", quoted(&mirror.path), quoted(file));
-                    // Writing to a String cannot fail.
-                    let _ = write!(warning, ": it is uploaded too; move it, or add it to the mirror's `exclude`");
-                    warnings.push(warning);
+                    warnings.push(format!(
+                        "the mirror {} holds {what} {}: unless `exclude` names it, it is uploaded too",
+                        quoted(&mirror.path),
+                        quoted(file)
+                    ));
                 }
             }
             if let Placement::Id(id) = mirror.policy.placement {

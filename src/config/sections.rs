@@ -56,11 +56,13 @@ pub(super) fn read_text(
             config.dstor.url = reading.url(&dstor, &mut problems);
             config.dstor.credential_files = reading.credential_files(&dstor, &mut problems);
         }
-        for section in top.sections("mirror", "[[mirror]]", &mut problems) {
+        let mirrors = top.sections("mirror", "[[mirror]]", &mut problems);
+        let named = mirrors.as_ref().is_none_or(|mirrors| !mirrors.is_empty());
+        for section in mirrors.into_iter().flatten() {
             let place = Some(problems.place(section.at));
             written.extend(reading.mirror(&section, &mut problems).map(|mirror| Written { mirror, place }));
         }
-        if !top.has("mirror") && overrides.dir.is_none() {
+        if !named && overrides.dir.is_none() {
             let error = ConfigError::new(format!("the config {} names no mirror", quoted(file)));
             problems.note_whole(error.with_hint("add [[mirror]] with path = \"…\", the directory to mirror"));
         }

@@ -171,20 +171,20 @@ fn every_fault_is_told_at_once_with_file_line_and_key() {
             [upload]
             workers = 65
         "#), @r#"
-    TOP/c/config.toml:6: unknown key `mirrors` in the config; the nearest known key is `mirror`
-      hint: the keys there are dstor, mirror, watch, upload
-    TOP/c/config.toml:4: unknown key `settle` in [dstor]; the nearest known key is `email`
-      hint: `settle` belongs in [watch]
     TOP/c/config.toml:3: unknown key `urll` in [dstor]; the nearest known key is `url`
       hint: the keys there are url, api_key_file, email, password_file, token_lifetime
+    TOP/c/config.toml:4: unknown key `settle` in [dstor]; the nearest known key is `settle` in [watch]
+      hint: move it to [watch]
     TOP/c/config.toml:5: `token_lifetime` in [dstor] is a whole number, not a duration
       hint: write it like token_lifetime = "1h"
-    the config `TOP/c/config.toml` names no mirror
-      hint: add [[mirror]] with path = "…", the directory to mirror
+    TOP/c/config.toml:6: unknown key `mirrors` in the config; the nearest known key is `mirror`
+      hint: the keys there are dstor, mirror, watch, upload
     TOP/c/config.toml:8: `settle` in [watch] is no duration: `soon`
       hint: write it like "2s", "15m" or "1h 30m"; days are hours, and a year is the longest
     TOP/c/config.toml:10: `workers` in [upload] is out of range: `65`
       hint: it goes from 1 to 64
+    the config `TOP/c/config.toml` names no mirror
+      hint: add [[mirror]] with path = "…", the directory to mirror
     "#);
 }
 
@@ -210,18 +210,18 @@ fn unknown_keys_name_the_nearest_known_one_and_never_their_value() {
 
 #[test]
 fn what_is_no_toml_is_told_with_its_line_and_without_its_text() {
-    insta::assert_snapshot!(refusal("[dstor]\napi_key = hunter2"), @r#"
+    insta::assert_snapshot!(refusal("[dstor]\napi_key = hunter2"), @r"
     TOP/c/config.toml:2: not TOML: string values must be quoted, expected literal string
-      hint: text is written "in quotes"; https://toml.io shows the rest
-    "#);
-    insta::assert_snapshot!(refusal("[dstor]\nurl = \"a\"\nurl = \"b\""), @r#"
+      hint: correct the line; https://toml.io shows how TOML is written
+    ");
+    insta::assert_snapshot!(refusal("[dstor]\nurl = \"a\"\nurl = \"b\""), @r"
     TOP/c/config.toml:3: not TOML: duplicate key
-      hint: text is written "in quotes"; https://toml.io shows the rest
-    "#);
-    insta::assert_snapshot!(refusal("[dstor"), @r#"
+      hint: correct the line; https://toml.io shows how TOML is written
+    ");
+    insta::assert_snapshot!(refusal("[dstor"), @r"
     TOP/c/config.toml:1: not TOML: unclosed table, expected `]`
-      hint: text is written "in quotes"; https://toml.io shows the rest
-    "#);
+      hint: correct the line; https://toml.io shows how TOML is written
+    ");
 }
 
 #[test]
@@ -266,12 +266,12 @@ fn wrong_kinds_of_values_are_told_with_the_right_one() {
         assert!(refusal.starts_with("TOP/c/config.toml:") && refusal.lines().count() == 2, "{lines}: {refusal}");
     }
     insta::assert_snapshot!(refusal("mirror = 1\nwatch = []\n[[dstor]]"), @r"
-    TOP/c/config.toml:3: `dstor` in the config is a list, not a section
-      hint: write it as [dstor]
     TOP/c/config.toml:1: `mirror` in the config is a whole number, not a list of sections
       hint: write each as [[mirror]]
     TOP/c/config.toml:2: `watch` in the config is a list, not a section
       hint: write it as [watch]
+    TOP/c/config.toml:3: `dstor` in the config is a list, not a section
+      hint: write it as [dstor]
     ");
     insta::assert_snapshot!(refusal("mirror = [1]"), @r"
     TOP/c/config.toml:1: `mirror` in the config is a whole number, not a list of sections
@@ -319,6 +319,7 @@ fn a_mirror_has_a_path_and_one_place_on_dstor() {
     the config `TOP/c/config.toml` names no mirror
       hint: add [[mirror]] with path = "…", the directory to mirror
     "#);
+    assert!(refusal("mirror = []").contains("names no mirror"));
     let dots = World::with("[[mirror]]\npath = \"../docs/.\"\n[[mirror]]\npath = \"../docs/../photos/../photos/..\"");
     assert!(dots.refusal().contains("holds the mirror `TOP/docs`"));
 }
@@ -350,7 +351,7 @@ fn mirrors_within_each_other_are_refused_through_links_too() {
     insta::assert_snapshot!(world.refusal(), @r"
     TOP/c/config.toml:3: the mirror `TOP/docs/a` lies in the mirror `TOP/docs`
       hint: a file belongs to one mirror only: remove one of the two
-    TOP/c/config.toml:5: the mirror `TOP/docs` is the same directory as the mirror `TOP/docs`
+    TOP/c/config.toml:5: the mirror `TOP/docs` is there twice
       hint: a file belongs to one mirror only: remove one of the two
     TOP/c/config.toml:5: the mirror `TOP/docs` holds the mirror `TOP/docs/a`
       hint: a file belongs to one mirror only: remove one of the two
@@ -549,9 +550,9 @@ fn what_is_allowed_and_odd_is_warned_of() {
     );
     let told = world.config().warnings().join("\n").replace(&world.top.display().to_string(), "TOP");
     insta::assert_snapshot!(told, @r"
-    the mirror `TOP/c` holds the config `TOP/c/config.toml`: it is uploaded too; move it, or add it to the mirror's `exclude`
+    the mirror `TOP/c` holds the config `TOP/c/config.toml`: unless `exclude` names it, it is uploaded too
     the mirror `TOP/c` goes to the dStor directory #7 by its number: files in subdirectories are skipped; give `remote` to mirror them too
-    the mirror `TOP/photos` holds the API key file `TOP/photos/key`: it is uploaded too; move it, or add it to the mirror's `exclude`
+    the mirror `TOP/photos` holds the API key file `TOP/photos/key`: unless `exclude` names it, it is uploaded too
     the mirrors `TOP/photos` and `TOP/docs` go to the same dStor directory `photos`: files of the same name take each other's place there
     ");
     assert!(World::with("[[mirror]]\npath = \"TOP/docs\"").config().warnings().is_empty());
