@@ -234,6 +234,8 @@ mod tests {
         world.variables.push(("CREDENTIALS_DIRECTORY", world.folder.path().display().to_string()));
         assert_found(&world, &key("of-file"), &Source::File(world.path("file-key")));
         world.write("api-key", "of-systemd\r\n");
+        // As systemd leaves it where an access list lets the service in.
+        fs::set_permissions(world.path("api-key"), Permissions::from_mode(0o440)).expect("ours");
         assert_found(&world, &key("of-systemd"), &Source::File(world.path("api-key")));
         world.variables.extend([("DSTOR_EMAIL", "a@b".to_owned()), ("DSTOR_PASSWORD", "two words".to_owned())]);
         let login = Credentials::Login { email: "a@b".into(), password: "two words".into() };

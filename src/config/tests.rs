@@ -481,6 +481,8 @@ fn without_a_config_a_directory_or_a_way_to_one_is_needed() {
     }
     world.overrides.dir = Some(world.top.join("docs"));
     let named_after_itself = world.config();
+    world.overrides.config = Some(world.top.join("none.toml"));
+    assert_eq!(world.config(), named_after_itself);
     assert_eq!(named_after_itself.mirrors.len(), 1);
     assert_eq!(named_after_itself.mirrors[0].path, world.top.join("docs"));
     assert_eq!(named_after_itself.mirrors[0].policy.placement.to_string(), "docs");
