@@ -15,3 +15,5 @@ pub mod plan;
 pub mod sync;
 
 pub mod agent;
+
+pub mod config;

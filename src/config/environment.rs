@@ -1,0 +1,79 @@
+//! What the configuration takes from outside the file: environment variables and flags.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+/// What the command line asks for; a flag beats the environment, and that beats the file.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+    /// The directory that `run` or `sync` is given.
+    pub dir: Option<PathBuf>,
+    /// `--remote`: the dStor directory for `dir`.
+    pub remote: Option<String>,
+    /// `--sandbox`: the remote is a local one, whatever the file says of the real one.
+    pub sandbox: bool,
+}
+
+/// The environment variables that matter, as they were when they were captured. Later code asks only this.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, OsString>);
+
+impl Environment {
+    /// The environment of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::from_pairs(std::env::vars_os())
+    }
+
+    /// An environment of these variables. Those that do not matter are left out.
+    pub fn from_pairs<K: Into<OsString>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        let named = pairs.into_iter().filter_map(|(name, value)| Some((name.into().into_string().ok()?, value.into())));
+        Self(named.filter(|(name, _)| name.starts_with("DSTOR_") || may_be_shown(name)).collect())
+    }
+
+    /// The value of `name`. Empty counts as not set, as scripts and the XDG base directories have it.
+    pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// Whether `name` is one of ours and holds a place, not credentials. (`DSTOR_URL` could hold a password.)
+fn may_be_shown(name: &str) -> bool {
+    name.starts_with("DSTOR_SYNC_")
+        || name.starts_with("XDG_")
+        || matches!(name, "HOME" | "STATE_DIRECTORY" | "CONFIGURATION_DIRECTORY" | "CREDENTIALS_DIRECTORY")
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value)| (name, if may_be_shown(name) { value } else { OsStr::new("[hidden]") });
+        f.debug_map().entries(self.0.iter().map(|(name, value)| shown((name, value.as_os_str())))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_variables_that_matter_are_kept_and_debug_hides_what_may_be_secret() {
+        let environment = Environment::from_pairs([
+            ("DSTOR_API_KEY", "hunter2"),
+            ("DSTOR_URL", "https://me:hunter2@example.org"),
+            ("DSTOR_SYNC_CONFIG", "/c"),
+            ("HOME", "/h"),
+            ("PATH", "/bin"),
+            ("XDG_STATE_HOME", ""),
+        ]);
+        assert_eq!(environment.get("DSTOR_API_KEY"), Some(OsStr::new("hunter2")));
+        assert_eq!(environment.get("PATH"), None);
+        assert_eq!(environment.get("XDG_STATE_HOME"), None);
+        insta::assert_snapshot!(format!("{environment:?}"), @r#"{"DSTOR_API_KEY": "[hidden]", "DSTOR_SYNC_CONFIG": "/c", "DSTOR_URL": "[hidden]", "HOME": "/h", "XDG_STATE_HOME": ""}"#);
+    }
+}

@@ -1,0 +1,172 @@
+//! File, environment and flags together: which of them counts, and whether the mirrors can live side by side.
+
+use std::path::Path;
+
+use super::error::{plain, quoted, shell_word};
+use super::guarded::Guarded;
+use super::places::{self, Place, Relation};
+use super::sections::{Written, named_after, parse_remote, parse_url, read_text};
+use super::{Config, ConfigError, ConfigErrors, Dstor, Environment, Mirror, Overrides, Upload, Watch};
+
+/// Blocking: see [`Config::load`].
+pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<Config, ConfigErrors> {
+    if overrides.remote.is_some() && overrides.dir.is_none() {
+        let error = ConfigError::new("`--remote` is given without a directory");
+        return Err(error.with_hint("name the directory to mirror, or leave `--remote` out").into());
+    }
+    let file = places::config_path(overrides, environment)?;
+    let state_dir = places::state_dir(overrides, environment)?;
+    let given = overrides.dir.as_deref().map(|dir| given_mirror(dir, overrides.remote.as_deref())).transpose()?;
+    let text = Guarded::Config.read(&file)?;
+    let mut found = Vec::new();
+    let (mut config, written) = match (text, given) {
+        (Some(text), given) => {
+            let (config, mut written, problems) = read_text(&file, &text, overrides, environment);
+            found.extend(problems);
+            if let Some(given) = given {
+                if overrides.sandbox {
+                    written = vec![Written { mirror: given, place: None }];
+                } else if found.is_empty() {
+                    found.extend(overlapping(&written));
+                    written = vec![only_this(written, &given, &file, overrides)?];
+                }
+            }
+            (config, written)
+        }
+        (None, Some(mirror)) => {
+            let config = Config {
+                dstor: Dstor::default(),
+                mirrors: Vec::new(),
+                watch: Watch::default(),
+                upload: Upload::default(),
+                source: None,
+            };
+            (config, vec![Written { mirror, place: None }])
+        }
+        (None, None) => return Err(no_config(&file, overrides, environment).into()),
+    };
+    if let (Some(url), false) = (environment.get("DSTOR_URL"), overrides.sandbox) {
+        match parse_url("it", &url.to_string_lossy()) {
+            Ok(url) => config.dstor.url = url,
+            Err(error) => found.push(error.at("the environment variable DSTOR_URL")),
+        }
+    }
+    found.extend(overlapping(&written));
+    found.extend(written.iter().filter_map(|written| holding_state(written, &state_dir)));
+    found.extend(written.iter().filter_map(no_directory));
+    ConfigErrors::none_in(found)?;
+    config.mirrors = written.into_iter().map(|written| written.mirror).collect();
+    Ok(config)
+}
+
+fn no_config(file: &Path, overrides: &Overrides, environment: &Environment) -> ConfigError {
+    if places::named_config(overrides, environment).is_some() {
+        return ConfigError::new(format!("cannot read the config {}: there is no such file", quoted(file)))
+            .with_hint("correct the path, or write it with `dstor-sync init`");
+    }
+    ConfigError::new(format!("there is no config: {} does not exist", quoted(file)))
+        .with_hint("write one with `dstor-sync init DIR`, or try `dstor-sync run --sandbox DIR` without an account")
+}
+
+/// The mirror for the directory on the command line.
+fn given_mirror(dir: &Path, remote: Option<&str>) -> Result<Mirror, ConfigError> {
+    let absolute = places::absolute(dir)?;
+    let path = places::resolve(&absolute);
+    let placement = match remote {
+        Some(remote) => parse_remote("`--remote`", remote)?,
+        None => named_after(&absolute, &path).map_err(|error| error.with_hint("name one with `--remote`"))?,
+    };
+    Ok(Mirror::new(path, placement))
+}
+
+/// Of the file's mirrors, the one for the directory on the command line.
+fn only_this(
+    mut written: Vec<Written>,
+    given: &Mirror,
+    file: &Path,
+    overrides: &Overrides,
+) -> Result<Written, ConfigError> {
+    let wanted = Place::of(&given.path);
+    let relation = |written: &Written| wanted.to(&Place::of(&written.mirror.path));
+    let Some(at) = written.iter().position(|written| relation(written) == Some(Relation::Same)) else {
+        let message = format!("{} is no mirror in the config {}", quoted(&given.path), quoted(file));
+        let outer = written.iter().find(|written| relation(written) == Some(Relation::Inside));
+        return Err(ConfigError::new(message).with_hint(match outer {
+            Some(outer) => format!("it lies in the mirror {}: name that one", quoted(&outer.mirror.path)),
+            None => format!(
+                "add it there, as [[mirror]] with path = \"{}\", or try it with `--sandbox`",
+                plain(&given.path)
+            ),
+        }));
+    };
+    let this = written.swap_remove(at);
+    if overrides.remote.is_some() && this.mirror.policy.placement != given.policy.placement {
+        let message = format!(
+            "`--remote` asks for {}, but the config {} mirrors {} to {}",
+            quoted(given.policy.placement.to_string()),
+            quoted(file),
+            quoted(&this.mirror.path),
+            quoted(this.mirror.policy.placement.to_string())
+        );
+        return Err(ConfigError::new(message).with_hint("leave `--remote` out, or change `remote` in the config"));
+    }
+    Ok(this)
+}
+
+pub(super) fn overlapping(written: &[Written]) -> Vec<ConfigError> {
+    let places: Vec<Place> = written.iter().map(|written| Place::of(&written.mirror.path)).collect();
+    let mut found = Vec::new();
+    for (at, (later, place)) in written.iter().zip(&places).enumerate() {
+        for (earlier, other) in written[..at].iter().zip(&places) {
+            let (later_path, earlier_path) = (quoted(&later.mirror.path), quoted(&earlier.mirror.path));
+            let how = match place.to(other) {
+                None => continue,
+                Some(Relation::Same) if later_path == earlier_path => format!("the mirror {later_path} is there twice"),
+                Some(Relation::Same) => {
+                    format!("the mirror {later_path} is the same directory as the mirror {earlier_path}")
+                }
+                Some(Relation::Inside) => format!("the mirror {later_path} lies in the mirror {earlier_path}"),
+                Some(Relation::Holds) => format!("the mirror {later_path} holds the mirror {earlier_path}"),
+            };
+            found.push(later.fault(how).with_hint("a file belongs to one mirror only: remove one of the two"));
+        }
+    }
+    found
+}
+
+/// A mirror that held the ledger would upload it at every write of its own.
+fn holding_state(written: &Written, state_dir: &Path) -> Option<ConfigError> {
+    let state_dir = places::resolve(state_dir);
+    let mirror = &written.mirror.path;
+    let (how, hint) = match Place::of(mirror).to(&Place::of(&state_dir))? {
+        Relation::Same => ("is", "mirror another directory"),
+        Relation::Inside => ("lies in", "mirror another directory"),
+        Relation::Holds => (
+            "holds",
+            "put the state elsewhere with `--state-dir DIR` or DSTOR_SYNC_STATE_DIR, or mirror only directories beside it",
+        ),
+    };
+    let message = format!("the mirror {} {how} the state directory {}", quoted(mirror), quoted(&state_dir));
+    Some(written.fault(message).with_hint(hint))
+}
+
+fn no_directory(written: &Written) -> Option<ConfigError> {
+    let path = &written.mirror.path;
+    if !std::fs::metadata(path).is_ok_and(|found| !found.is_dir()) {
+        return None;
+    }
+    let fault = written.fault(format!("the mirror {} is not a directory", quoted(path)));
+    let directory = path.parent().unwrap_or(path);
+    Some(fault.with_hint(format!("mirror the directory it lies in: {}", shell_word(directory))))
+}
+
+impl Written {
+    /// A fault of this mirror.
+    fn fault(&self, message: String) -> ConfigError {
+        let error = ConfigError::new(message);
+        match &self.place {
+            Some(place) => error.at(place),
+            None => error,
+        }
+    }
+}

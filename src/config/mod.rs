@@ -1,0 +1,275 @@
+//! The configuration: the file, the environment and the flags, made into validated parts.
+//!
+//! | here | what it does |
+//! |---|---|
+//! | `environment` | the variables and flags that matter, captured |
+//! | `places` | where config and state lie; what a path in the config means; how directories lie to each other |
+//! | `document` | the file's text as typed values, each with its line; `units`: sizes and durations |
+//! | `sections` | what each section of the file means, and which values it may have |
+//! | `load` | file, environment and flags together, and whether the mirrors can live side by side |
+//! | `guarded` | reading files that others must not touch |
+//! | `credentials` | where credentials are looked for, and in which order |
+//! | `show` | the effective config as TOML |
+//!
+//! It asks nothing of dStor and opens no mirrored directory, and it knows no keyring.
+
+mod credentials;
+mod document;
+mod environment;
+mod error;
+mod guarded;
+mod load;
+mod places;
+mod sections;
+mod show;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Url;
+
+pub use credentials::{CredentialSources, Source};
+pub use environment::{Environment, Overrides};
+pub use error::{ConfigError, ConfigErrors};
+pub use places::{config_path, state_dir};
+
+use crate::mirror::{Placement, Policy};
+use error::quoted;
+
+/// The whole configuration, validated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The account and its service.
+    pub dstor: Dstor,
+    /// What is mirrored: one at least, and none within another.
+    pub mirrors: Vec<Mirror>,
+    /// When a changed file is looked at.
+    pub watch: Watch,
+    /// How files are uploaded.
+    pub upload: Upload,
+    /// The file it was read from; `None` where there is none.
+    pub source: Option<PathBuf>,
+}
+
+/// The account and its service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dstor {
+    /// Scheme, host and port: https, or http to a loopback address. With a sandbox, it does not matter.
+    pub url: Url,
+    /// How long a token shall live.
+    pub token_lifetime: Duration,
+    /// Where the file says that the credentials are.
+    pub credential_files: CredentialFiles,
+}
+
+/// The files that the config names for credentials, with their paths in full.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CredentialFiles {
+    /// It names none.
+    None,
+    /// The file with the API key.
+    ApiKey(PathBuf),
+    /// The login.
+    Login {
+        /// The account's e-mail address.
+        email: String,
+        /// The file with its password.
+        password_file: PathBuf,
+    },
+}
+
+/// One mirrored directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mirror {
+    /// The directory: absolute, and without links as far as it exists.
+    pub path: PathBuf,
+    /// Where it goes, and what it takes.
+    pub policy: Policy,
+    /// Kept with each file on dStor. Empty: none.
+    pub comment: String,
+    /// What is left out, in gitignore's syntax; every pattern is one.
+    pub exclude: Vec<String>,
+    /// Whether dot files belong to it.
+    pub hidden: bool,
+    /// What becomes of symbolic links.
+    pub symlinks: Symlinks,
+    /// How changes are noticed.
+    pub poll: Poll,
+    /// How often everything is compared, beside the watcher.
+    pub rescan: Duration,
+}
+
+/// What becomes of symbolic links.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Symlinks {
+    /// They are left out.
+    Skip,
+    /// What they lead to is mirrored, never out of the mirror. Refused by [`Config::load`]: not built yet.
+    Follow,
+}
+
+/// How changes are noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Poll {
+    /// The system tells.
+    Events,
+    /// By looking this often, for file systems that send no events.
+    Every(Duration),
+}
+
+/// When a changed file is looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// Quiet time before it is. May be zero.
+    pub settle: Duration,
+    /// One that never goes quiet is looked at after this long; never shorter than `settle`.
+    pub max_delay: Duration,
+}
+
+/// How files are uploaded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upload {
+    /// How many at a time: 1 to 64.
+    pub workers: usize,
+    /// Bytes a second; `None`: no limit. Anything else is refused by [`Config::load`]: not built yet.
+    pub bandwidth: Option<u64>,
+    /// Whether many small files go in one request.
+    pub sessions: Sessions,
+    /// The longest back-off.
+    pub retry_max_delay: Duration,
+    /// A request that moved no byte for so long is dead.
+    pub stall_timeout: Duration,
+    /// How long uploads may go on once the agent is asked to stop. May be zero.
+    pub shutdown_grace: Duration,
+}
+
+/// Whether many small files go in one request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sessions {
+    /// As the agent sees fit. Today it always uploads file by file.
+    Auto,
+    /// Whenever more than one is due. Refused by [`Config::load`]: not built yet.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Default for Dstor {
+    fn default() -> Self {
+        Self {
+            url: Url::parse("https://api.dstor.cloud").expect("it is a URL"),
+            token_lifetime: Duration::from_secs(3600),
+            credential_files: CredentialFiles::None,
+        }
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { settle: Duration::from_secs(2), max_delay: Duration::from_secs(60) }
+    }
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        Self {
+            workers: 4,
+            bandwidth: None,
+            sessions: Sessions::Auto,
+            retry_max_delay: Duration::from_secs(15 * 60),
+            stall_timeout: Duration::from_secs(60),
+            shutdown_grace: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Mirror {
+    /// Larger files are skipped where the config does not say otherwise; bytes.
+    const MAX_FILE_SIZE: u64 = 10 << 30;
+    const RESCAN: Duration = Duration::from_secs(3600);
+    /// What `poll = true` means.
+    const POLL: Duration = Duration::from_secs(30);
+
+    /// `path` mirrored to `placement`, and everything else as by default.
+    #[must_use]
+    pub fn new(path: PathBuf, placement: Placement) -> Self {
+        Self {
+            path,
+            policy: Policy { placement, max_file_size: Self::MAX_FILE_SIZE },
+            comment: String::new(),
+            exclude: Vec::new(),
+            hidden: true,
+            symlinks: Symlinks::Skip,
+            poll: Poll::Events,
+            rescan: Self::RESCAN,
+        }
+    }
+}
+
+impl Config {
+    /// Blocking: reads the config and validates all of it.
+    ///
+    /// With `overrides.dir`, only that directory is mirrored: one of the file's mirrors, or any where there is no file or
+    /// with a sandbox. A mirror's directory need not be there: see [`Self::missing_mirrors`].
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with everything that is wrong and can be told at once.
+    pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self, ConfigErrors> {
+        load::load(overrides, environment)
+    }
+
+    /// Blocking: the mirrors whose directory is not there now. Its disk may not be mounted.
+    #[must_use]
+    pub fn missing_mirrors(&self) -> Vec<&Mirror> {
+        self.mirrors.iter().filter(|mirror| !mirror.path.is_dir()).collect()
+    }
+
+    /// Blocking: what is allowed and yet may not be what was meant, a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (at, mirror) in self.mirrors.iter().enumerate() {
+            for (what, file) in self.own_files() {
+                if places::resolve(file).starts_with(&mirror.path) {
+                    warnings.push(format!(
+                        "the mirror {} holds {what} {}: unless `exclude` names it, it is uploaded too",
+                        quoted(&mirror.path),
+                        quoted(file)
+                    ));
+                }
+            }
+            if let Placement::Id(id) = mirror.policy.placement {
+                warnings.push(format!(
+                    "the mirror {} goes to the dStor directory #{id} by its number: files in subdirectories are skipped; \
+                     give `remote` to mirror them too",
+                    quoted(&mirror.path)
+                ));
+            }
+            let same = |other: &&Mirror| other.policy.placement == mirror.policy.placement;
+            if let Some(other) = self.mirrors[..at].iter().find(same) {
+                warnings.push(format!(
+                    "the mirrors {} and {} go to the same dStor directory {}: files of the same name take each other's \
+                     place there",
+                    quoted(&other.path),
+                    quoted(&mirror.path),
+                    quoted(mirror.policy.placement.to_string())
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// The config and the files with secrets, and what each is called.
+    fn own_files(&self) -> Vec<(&'static str, &Path)> {
+        let config = self.source.as_deref().map(|file| ("the config", file));
+        let secret = match &self.dstor.credential_files {
+            CredentialFiles::None => None,
+            CredentialFiles::ApiKey(file) => Some((credentials::API_KEY_FILE, file.as_path())),
+            CredentialFiles::Login { password_file, .. } => Some((credentials::PASSWORD_FILE, password_file.as_path())),
+        };
+        config.into_iter().chain(secret).collect()
+    }
+}

@@ -1,0 +1,624 @@
+//! What is taken, what is refused and what is said of it, through [`Config::load`].
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use super::load::overlapping;
+use super::sections::read_text;
+use super::*;
+use crate::mirror::RemoteDir;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A folder with `c/config.toml`, `home`, `state` and whatever a test adds.
+struct World {
+    _folder: tempfile::TempDir,
+    top: PathBuf,
+    overrides: Overrides,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let top = folder.path().canonicalize().expect("it exists");
+        for name in ["c", "home", "docs", "photos"] {
+            fs::create_dir(top.join(name)).expect("new");
+        }
+        let variables = vec![
+            ("HOME", top.join("home").display().to_string()),
+            ("DSTOR_SYNC_CONFIG", top.join("c/config.toml").display().to_string()),
+            ("DSTOR_SYNC_STATE_DIR", top.join("state").display().to_string()),
+        ];
+        Self { _folder: folder, top, overrides: Overrides::default(), variables }
+    }
+
+    fn with(text: &str) -> Self {
+        let world = Self::new();
+        world.write("c/config.toml", text, 0o600);
+        world
+    }
+
+    /// `TOP` in `text` is this world's folder.
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        let text = text.replace("TOP", &self.top.display().to_string());
+        fs::write(self.top.join(name), text).expect("written");
+        fs::set_permissions(self.top.join(name), Permissions::from_mode(mode)).expect("ours");
+    }
+
+    fn load(&self) -> Result<Config, ConfigErrors> {
+        let variables = self.variables.iter().map(|(name, value)| (*name, value.as_str()));
+        Config::load(&self.overrides, &Environment::from_pairs(variables))
+    }
+
+    fn config(&self) -> Config {
+        self.load().unwrap_or_else(|errors| panic!("{}", self.told(&errors)))
+    }
+
+    /// What is refused, with hints, and the folder as `TOP`.
+    fn refusal(&self) -> String {
+        match self.load() {
+            Ok(config) => panic!("it is taken: {config:?}"),
+            Err(errors) => self.told(&errors),
+        }
+    }
+
+    fn told(&self, errors: &ConfigErrors) -> String {
+        use std::error::Error as _;
+        let mut out = Vec::new();
+        for error in errors {
+            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            out.push(format!("{error}{cause}\n  hint: {}", error.hint().unwrap_or("none")));
+        }
+        out.join("\n").replace(&self.top.display().to_string(), "TOP")
+    }
+}
+
+fn refusal(text: &str) -> String {
+    World::with(text).refusal()
+}
+
+/// The refusal of one line in `[[mirror]]`.
+fn in_mirror(line: &str) -> String {
+    refusal(&format!("[[mirror]]\npath = \"TOP/docs\"\n{line}"))
+}
+
+/// The refusal of lines in another section.
+fn in_section(lines: &str) -> String {
+    refusal(&format!("mirror = [{{ path = \"TOP/docs\" }}]\n{lines}"))
+}
+
+#[test]
+fn a_config_says_what_the_interface_shows() {
+    let world = World::with(
+        r#"
+            [dstor]
+            url = "https://dstor.example:8443"
+            email = "me@example.org"
+            password_file = "password"
+            token_lifetime = "30m"
+            [[mirror]]
+            path = "../docs"
+            remote = "Documents/old"
+            comment = "mine"
+            exclude = ["*.tmp", "node_modules/"]
+            hidden = false
+            symlinks = "skip"
+            max_file_size = "1 GiB"
+            poll = true
+            rescan = "10s"
+            [[mirror]]
+            path = "~/missing"
+            poll = "5m"
+            [watch]
+            settle = "0s"
+            max_delay = "0s"
+            [upload]
+            workers = 64
+            bandwidth = ""
+            sessions = "never"
+            retry_max_delay = "1s"
+            stall_timeout = "2s"
+            shutdown_grace = "0s"
+            "#,
+    );
+    let config = world.config();
+    let remote = |text| Placement::Path(RemoteDir::parse(text).expect("a path"));
+    let mut docs = Mirror::new(world.top.join("docs"), remote("Documents/old"));
+    docs.policy.max_file_size = 1 << 30;
+    docs.comment = "mine".into();
+    docs.exclude = vec!["*.tmp".into(), "node_modules/".into()];
+    docs.hidden = false;
+    docs.poll = Poll::Every(Duration::from_secs(30));
+    docs.rescan = Duration::from_secs(10);
+    let mut missing = Mirror::new(world.top.join("home/missing"), remote("missing"));
+    missing.poll = Poll::Every(Duration::from_secs(300));
+    let expected = Config {
+        dstor: Dstor {
+            url: Url::parse("https://dstor.example:8443").expect("a URL"),
+            token_lifetime: Duration::from_secs(1800),
+            credential_files: CredentialFiles::Login {
+                email: "me@example.org".into(),
+                password_file: world.top.join("c/password"),
+            },
+        },
+        mirrors: vec![docs, missing.clone()],
+        watch: Watch { settle: Duration::ZERO, max_delay: Duration::ZERO },
+        upload: Upload {
+            workers: 64,
+            bandwidth: None,
+            sessions: Sessions::Never,
+            retry_max_delay: SECOND,
+            stall_timeout: 2 * SECOND,
+            shutdown_grace: Duration::ZERO,
+        },
+        source: Some(world.top.join("c/config.toml")),
+    };
+    assert_eq!(config, expected);
+    assert_eq!(config.missing_mirrors(), [&missing]);
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_file_line_and_key() {
+    insta::assert_snapshot!(refusal(r#"
+            [dstor]
+            urll = "x"
+            settle = "1s"
+            token_lifetime = 3600
+            [mirrors]
+            [watch]
+            settle = "soon"
+            [upload]
+            workers = 65
+        "#), @r#"
+    TOP/c/config.toml:3: unknown key `urll` in [dstor]; the nearest known key is `url`
+      hint: the keys there are url, api_key_file, email, password_file, token_lifetime
+    TOP/c/config.toml:4: unknown key `settle` in [dstor]; the nearest known key is `settle` in [watch]
+      hint: move it to [watch]
+    TOP/c/config.toml:5: `token_lifetime` in [dstor] is a whole number, not a duration
+      hint: write it like token_lifetime = "1h"
+    TOP/c/config.toml:6: unknown key `mirrors` in the config; the nearest known key is `mirror`
+      hint: the keys there are dstor, mirror, watch, upload
+    TOP/c/config.toml:8: `settle` in [watch] is no duration: `soon`
+      hint: write it like "2s", "15m" or "1h 30m"; days are hours, and a year is the longest
+    TOP/c/config.toml:10: `workers` in [upload] is out of range: `65`
+      hint: it goes from 1 to 64
+    the config `TOP/c/config.toml` names no mirror
+      hint: add [[mirror]] with path = "…", the directory to mirror
+    "#);
+}
+
+#[test]
+fn unknown_keys_name_the_nearest_known_one_and_never_their_value() {
+    insta::assert_snapshot!(in_section("[dstor]\napi_key = \"hunter2\""), @r"
+    TOP/c/config.toml:3: unknown key `api_key` in [dstor]; the nearest known key is `api_key_file`
+      hint: the keys there are url, api_key_file, email, password_file, token_lifetime
+    ");
+    insta::assert_snapshot!(in_section("[dstor]\npassword = \"hunter2\""), @r"
+    TOP/c/config.toml:3: unknown key `password` in [dstor]; the nearest known key is `password_file`
+      hint: the keys there are url, api_key_file, email, password_file, token_lifetime
+    ");
+    insta::assert_snapshot!(in_mirror("excludes = []"), @r"
+    TOP/c/config.toml:3: unknown key `excludes` in [[mirror]]; the nearest known key is `exclude`
+      hint: the keys there are path, remote, remote_id, comment, exclude, hidden, symlinks, max_file_size, poll, rescan
+    ");
+    insta::assert_snapshot!(in_mirror("\"a\\u001bb\" = 1"), @r"
+    TOP/c/config.toml:3: unknown key `a\u{1b}b` in [[mirror]]; the nearest known key is `path`
+      hint: the keys there are path, remote, remote_id, comment, exclude, hidden, symlinks, max_file_size, poll, rescan
+    ");
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_line_and_without_its_text() {
+    insta::assert_snapshot!(refusal("[dstor]\napi_key = hunter2"), @r"
+    TOP/c/config.toml:2: not TOML: string values must be quoted, expected literal string
+      hint: correct the line; https://toml.io shows how TOML is written
+    ");
+    insta::assert_snapshot!(refusal("[dstor]\nurl = \"a\"\nurl = \"b\""), @r"
+    TOP/c/config.toml:3: not TOML: duplicate key
+      hint: correct the line; https://toml.io shows how TOML is written
+    ");
+    insta::assert_snapshot!(refusal("[dstor"), @r"
+    TOP/c/config.toml:1: not TOML: unclosed table, expected `]`
+      hint: correct the line; https://toml.io shows how TOML is written
+    ");
+}
+
+#[test]
+fn wrong_kinds_of_values_are_told_with_the_right_one() {
+    for (line, told) in [
+        ("comment = 1", "`comment` in [[mirror]] is a whole number, not text"),
+        ("hidden = \"yes\"", "`hidden` in [[mirror]] is text, not true or false"),
+        ("exclude = \"*.tmp\"", "`exclude` in [[mirror]] is text, not a list of texts"),
+        ("exclude = [1]", "`exclude` in [[mirror]] holds a whole number, not text"),
+        ("max_file_size = 10", "`max_file_size` in [[mirror]] is a whole number, not a size"),
+        ("max_file_size = \"big\"", "`max_file_size` in [[mirror]] is no size: `big`"),
+        ("max_file_size = \"0 B\"", "`max_file_size` in [[mirror]] is too small: `0 B`"),
+        ("poll = 30", "`poll` in [[mirror]] is a whole number, not true, false or a duration"),
+        ("poll = \"0s\"", "`poll` in [[mirror]] is too short: `0s`"),
+        ("rescan = \"9s\"", "`rescan` in [[mirror]] is too short: `9s`"),
+        ("rescan = \"never\"", "`rescan` in [[mirror]] is no duration: `never`"),
+        ("symlinks = \"copy\"", "`symlinks` in [[mirror]] cannot be `copy`"),
+        ("remote_id = -1", "`remote_id` in [[mirror]] is out of range: `-1`"),
+        ("remote_id = \"7\"", "`remote_id` in [[mirror]] is text, not a whole number"),
+        ("remote = \"a/../b\"", "`remote` in [[mirror]] is no directory on dStor: `a/../b`: a part of the path"),
+    ] {
+        let refusal = in_mirror(line);
+        assert!(refusal.starts_with(&format!("TOP/c/config.toml:3: {told}")), "{line}: {refusal}");
+        assert!(refusal.contains("hint: ") && refusal.lines().count() == 2, "{line}: {refusal}");
+    }
+    for (lines, told) in [
+        ("[dstor]\ntoken_lifetime = \"0s\"", "`token_lifetime` in [dstor] is too short: `0s`"),
+        ("[dstor]\napi_key_file = \"\"", "`api_key_file` in [dstor]: an empty path"),
+        ("[dstor]\nemail = \"a b\"\npassword_file = \"p\"", "`email` in [dstor] is no address: `a b`"),
+        ("[watch]\nsettle = 2", "`settle` in [watch] is a whole number, not a duration"),
+        ("[watch]\nmax_delay = \"1s\"", "`max_delay` in [watch] is shorter than `settle`"),
+        ("[watch]\nsettle = \"61s\"", "`max_delay` in [watch] is shorter than `settle`"),
+        ("[upload]\nworkers = 0", "`workers` in [upload] is out of range: `0`"),
+        ("[upload]\nworkers = 99999999999999999999999", "`workers` in [upload] is out of range: `999"),
+        ("[upload]\nretry_max_delay = \"999ms\"", "`retry_max_delay` in [upload] is too short: `999ms`"),
+        ("[upload]\nstall_timeout = \"0s\"", "`stall_timeout` in [upload] is too short: `0s`"),
+        ("[upload]\nshutdown_grace = \"-1s\"", "`shutdown_grace` in [upload] is no duration: `-1s`"),
+        ("[upload]\nsessions = \"sometimes\"", "`sessions` in [upload] cannot be `sometimes`"),
+    ] {
+        let refusal = in_section(lines);
+        assert!(refusal.contains(&format!(": {told}")), "{lines}: {refusal}");
+        assert!(refusal.starts_with("TOP/c/config.toml:") && refusal.lines().count() == 2, "{lines}: {refusal}");
+    }
+    insta::assert_snapshot!(refusal("mirror = 1\nwatch = []\n[[dstor]]"), @r"
+    TOP/c/config.toml:1: `mirror` in the config is a whole number, not a list of sections
+      hint: write each as [[mirror]]
+    TOP/c/config.toml:2: `watch` in the config is a list, not a section
+      hint: write it as [watch]
+    TOP/c/config.toml:3: `dstor` in the config is a list, not a section
+      hint: write it as [dstor]
+    ");
+    insta::assert_snapshot!(refusal("mirror = [1]"), @r"
+    TOP/c/config.toml:1: `mirror` in the config is a whole number, not a list of sections
+      hint: write each as [[mirror]]
+    ");
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused() {
+    insta::assert_snapshot!(in_mirror("symlinks = \"follow\""), @r#"
+    TOP/c/config.toml:3: symlinks = "follow" is not supported by this version
+      hint: symlinks = "skip" leaves links out
+    "#);
+    insta::assert_snapshot!(in_section("[upload]\nbandwidth = \"2 MiB/s\"\nsessions = \"always\""), @r#"
+    TOP/c/config.toml:3: a `bandwidth` limit is not supported by this version
+      hint: bandwidth = "" means no limit
+    TOP/c/config.toml:4: sessions = "always" is not supported by this version
+      hint: use sessions = "auto" or "never"
+    "#);
+}
+
+#[test]
+fn a_mirror_has_a_path_and_one_place_on_dstor() {
+    insta::assert_snapshot!(refusal("[[mirror]]\nremote = \"a\""), @r#"
+    TOP/c/config.toml:1: [[mirror]] has no `path`
+      hint: add path = "…", the directory to mirror
+    "#);
+    insta::assert_snapshot!(in_mirror("remote = \"a\"\nremote_id = 7"), @r"
+    TOP/c/config.toml:4: [[mirror]] has both `remote` and `remote_id`
+      hint: keep one of them: `remote` is a path on dStor, `remote_id` a number
+    ");
+    insta::assert_snapshot!(refusal("[[mirror]]\npath = \"/\""), @r#"
+    TOP/c/config.toml:2: `/` has no name that a directory on dStor could have
+      hint: add remote = "…", its directory on dStor
+    "#);
+    insta::assert_snapshot!(refusal("[[mirror]]\npath = \"~me/docs\""), @r"
+    TOP/c/config.toml:2: `path` in [[mirror]]: `~me/docs` is no path: only `~/` stands for a home directory
+      hint: write the path in full, or put `./` before a name that begins with `~`
+    ");
+    insta::assert_snapshot!(refusal("[[mirror]]\npath = \"config.toml\""), @r"
+    TOP/c/config.toml:1: the mirror `TOP/c/config.toml` is not a directory
+      hint: mirror the directory it lies in: TOP/c
+    ");
+    insta::assert_snapshot!(refusal("[watch]"), @r#"
+    the config `TOP/c/config.toml` names no mirror
+      hint: add [[mirror]] with path = "…", the directory to mirror
+    "#);
+    assert!(refusal("mirror = []").contains("names no mirror"));
+    let dots = World::with("[[mirror]]\npath = \"../docs/.\"\n[[mirror]]\npath = \"../docs/../photos/../photos/..\"");
+    assert!(dots.refusal().contains("holds the mirror `TOP/docs`"));
+}
+
+#[test]
+fn a_mirror_is_named_after_its_directory_as_it_is_written() {
+    let world = World::with("[[mirror]]\npath = \"../link\"");
+    symlink("photos", world.top.join("link")).expect("new");
+    let mirror = &world.config().mirrors[0];
+    assert_eq!((mirror.path.clone(), mirror.policy.placement.to_string()), (world.top.join("photos"), "link".into()));
+}
+
+#[test]
+fn a_pattern_that_is_none_is_told_with_its_mirror_and_line() {
+    insta::assert_snapshot!(in_mirror("exclude = [\"*.tmp\",\n  \"a{\"]"), @r#"
+    TOP/c/config.toml:4: `exclude` of the mirror `TOP/docs`: the pattern `a{` is no rule: error parsing glob 'a{': unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)
+      hint: the syntax is gitignore's, such as "*.tmp" or "cache/"
+    "#);
+}
+
+// A14
+#[test]
+fn mirrors_within_each_other_are_refused_through_links_too() {
+    let world = World::with(
+        "[[mirror]]\npath = \"TOP/docs\"\n[[mirror]]\npath = \"TOP/docs/a\"\n[[mirror]]\npath = \"TOP/link\"\n\
+             [[mirror]]\npath = \"TOP/photos\"\n[[mirror]]\npath = \"TOP/photos-2\"",
+    );
+    symlink("docs", world.top.join("link")).expect("new");
+    insta::assert_snapshot!(world.refusal(), @r"
+    TOP/c/config.toml:3: the mirror `TOP/docs/a` lies in the mirror `TOP/docs`
+      hint: a file belongs to one mirror only: remove one of the two
+    TOP/c/config.toml:5: the mirror `TOP/docs` is there twice
+      hint: a file belongs to one mirror only: remove one of the two
+    TOP/c/config.toml:5: the mirror `TOP/docs` holds the mirror `TOP/docs/a`
+      hint: a file belongs to one mirror only: remove one of the two
+    ");
+}
+
+// G12
+#[test]
+fn a_mirror_and_the_state_directory_lie_apart() {
+    let mut world = World::with("[[mirror]]\npath = \"TOP/docs\"");
+    for (state, told) in [
+        ("docs", "the mirror `TOP/docs` is the state directory `TOP/docs`"),
+        ("docs/.state/new", "the mirror `TOP/docs` holds the state directory `TOP/docs/.state/new`"),
+        ("", "the mirror `TOP/docs` lies in the state directory `TOP`"),
+    ] {
+        world.overrides.state_dir = Some(world.top.join(state));
+        let refusal = world.refusal();
+        assert!(refusal.starts_with(&format!("TOP/c/config.toml:1: {told}\n  hint: ")), "{refusal}");
+    }
+    world.overrides.dir = Some(world.top.join("docs"));
+    world.overrides.sandbox = true;
+    assert!(world.refusal().starts_with("the mirror `TOP/docs` lies in the state directory"));
+}
+
+// G4
+#[test]
+fn an_address_is_https_or_loopback_and_nothing_else() {
+    let load = |url: &str| {
+        let mut world = World::with("[[mirror]]\npath = \"TOP/docs\"");
+        world.write("c/config.toml", &format!("[dstor]\nurl = \"{url}\"\n[[mirror]]\npath = \"TOP/docs\""), 0o600);
+        let by_file = world.load().map(|config| config.dstor.url).map_err(|errors| world.told(&errors));
+        world.write("c/config.toml", "[dstor]\nurl = \"https://a\"\n[[mirror]]\npath = \"TOP/docs\"", 0o600);
+        world.variables.push(("DSTOR_URL", url.to_owned()));
+        let by_variable = world.load().map(|config| config.dstor.url).map_err(|errors| world.told(&errors));
+        (by_file, by_variable)
+    };
+    for fine in [
+        "https://a.b",
+        "https://1.2.3.4:5/",
+        "http://127.0.0.1:1",
+        "http://127.9.9.9",
+        "http://[::1]:8",
+        "http://localhost",
+    ] {
+        let expected = Ok(Url::parse(fine).expect("a URL"));
+        assert_eq!(load(fine), (expected.clone(), expected));
+    }
+    for (bad, told) in [
+        ("http://example.org", "is plain http: everyone on the way could read the credentials and the files"),
+        ("http://128.0.0.1", "is plain http:"),
+        ("http://localhost.example.org", "is plain http:"),
+        ("http://[::2]", "is plain http:"),
+        ("https://me:hunter2@a.b", "holds a user name or a password"),
+        ("https://me@a.b", "holds a user name or a password"),
+        ("https://a.b/?key=hunter2", "has a part after `?` or `#`"),
+        ("https://a.b/#hunter2", "has a part after `?` or `#`"),
+        ("https://a.b/v1", "has a path: `/v1`"),
+        ("ftp://a.b", "is neither https nor http"),
+        ("api.dstor.cloud", "is no web address: relative URL without a base"),
+    ] {
+        let (by_file, by_variable) = load(bad);
+        let (by_file, by_variable) = (by_file.expect_err(bad), by_variable.expect_err(bad));
+        assert!(by_file.starts_with(&format!("TOP/c/config.toml:2: `url` in [dstor] {told}")), "{by_file}");
+        assert!(by_variable.starts_with(&format!("the environment variable DSTOR_URL: it {told}")), "{by_variable}");
+        assert!(by_file.contains("hint: ") && !by_file.contains("hunter2") && !by_variable.contains("hunter2"));
+    }
+}
+
+// G3
+#[test]
+fn files_that_others_can_touch_are_refused() {
+    let text = "[dstor]\napi_key_file = \"key\"\n[[mirror]]\npath = \"TOP/docs\"";
+    let world = World::with(text);
+    world.config();
+    world.write("c/key", "hunter2", 0o600);
+    world.config();
+    world.write("c/key", "hunter2", 0o640);
+    insta::assert_snapshot!(world.refusal(), @r"
+    TOP/c/config.toml:2: others can read the API key file `TOP/c/key` (mode 0640)
+      hint: chmod 600 TOP/c/key
+    ");
+    world.write("c/key", "hunter2", 0o602);
+    insta::assert_snapshot!(world.refusal(), @r"
+    TOP/c/config.toml:2: others can write the API key file `TOP/c/key` (mode 0602)
+      hint: chmod 600 TOP/c/key
+    ");
+    world.write("c/config.toml", text, 0o664);
+    insta::assert_snapshot!(world.refusal(), @r"
+    others can write the config `TOP/c/config.toml` (mode 0664)
+      hint: chmod go-w TOP/c/config.toml
+    ");
+}
+
+#[test]
+fn a_key_and_a_login_are_one_too_many_and_half_a_login_one_too_few() {
+    insta::assert_snapshot!(in_section("[dstor]\napi_key_file = \"k\"\nemail = \"a@b\"\npassword_file = \"p\""), @r"
+    TOP/c/config.toml:4: [dstor] has both an API key and a login
+      hint: give either `api_key_file` or `email` and `password_file`
+    ");
+    insta::assert_snapshot!(in_section("[dstor]\nemail = \"a@b\""), @r"
+    TOP/c/config.toml:3: [dstor] has `email` without `password_file`
+      hint: name the file with the password, or use `api_key_file`
+    ");
+    insta::assert_snapshot!(in_section("[dstor]\npassword_file = \"p\""), @r"
+    TOP/c/config.toml:3: [dstor] has `password_file` without `email`
+      hint: give the account's e-mail address, or use `api_key_file`
+    ");
+    insta::assert_snapshot!(in_section("[dstor]\napi_key_file = \"k\"\npassword_file = \"p\""), @r"
+    TOP/c/config.toml:4: [dstor] has both an API key and a login
+      hint: give either `api_key_file` or `email` and `password_file`
+    ");
+}
+
+#[test]
+fn without_a_config_a_directory_or_a_way_to_one_is_needed() {
+    let mut world = World::new();
+    insta::assert_snapshot!(world.refusal(), @r"
+    cannot read the config `TOP/c/config.toml`: there is no such file
+      hint: correct the path, or write it with `dstor-sync init`
+    ");
+    world.variables.retain(|(name, _)| *name != "DSTOR_SYNC_CONFIG");
+    if cfg!(target_os = "linux") {
+        insta::assert_snapshot!(world.refusal(), @r"
+        there is no config: `TOP/home/.config/dstor-sync/config.toml` does not exist
+          hint: write one with `dstor-sync init DIR`, or try `dstor-sync run --sandbox DIR` without an account
+        ");
+    }
+    world.overrides.dir = Some(world.top.join("docs"));
+    let named_after_itself = world.config();
+    world.overrides.config = Some(world.top.join("none.toml"));
+    assert_eq!(world.config(), named_after_itself);
+    assert_eq!(named_after_itself.mirrors.len(), 1);
+    assert_eq!(named_after_itself.mirrors[0].path, world.top.join("docs"));
+    assert_eq!(named_after_itself.mirrors[0].policy.placement.to_string(), "docs");
+    assert_eq!((named_after_itself.dstor, named_after_itself.source), (Dstor::default(), None));
+    world.overrides.remote = Some("a/b".into());
+    assert_eq!(world.config().mirrors[0].policy.placement.to_string(), "a/b");
+    world.overrides.remote = Some("a/..".into());
+    assert!(world.refusal().starts_with("`--remote` is no directory on dStor: `a/..`"));
+    world.overrides.dir = None;
+    assert!(world.refusal().starts_with("`--remote` is given without a directory"));
+}
+
+#[test]
+fn a_directory_on_the_command_line_picks_its_mirror() {
+    let mut world = World::with("[[mirror]]\npath = \"TOP/docs\"\nremote = \"D\"\n[[mirror]]\npath = \"TOP/photos\"");
+    symlink("docs", world.top.join("link")).expect("new");
+    world.overrides.dir = Some(world.top.join("link"));
+    let paths = |config: Config| config.mirrors.into_iter().map(|mirror| mirror.path).collect::<Vec<_>>();
+    assert_eq!(paths(world.config()), [world.top.join("docs")]);
+    world.overrides.remote = Some("/D/".into());
+    assert_eq!(paths(world.config()), [world.top.join("docs")]);
+    world.overrides.remote = Some("E".into());
+    insta::assert_snapshot!(world.refusal(), @r"
+    `--remote` asks for `E`, but the config `TOP/c/config.toml` mirrors `TOP/docs` to `D`
+      hint: leave `--remote` out, or change `remote` in the config
+    ");
+    world.overrides.remote = None;
+    world.overrides.dir = Some(world.top.join("music"));
+    insta::assert_snapshot!(world.refusal(), @r#"
+    `TOP/music` is no mirror in the config `TOP/c/config.toml`
+      hint: add it there, as [[mirror]] with path = "TOP/music", or try it with `--sandbox`
+    "#);
+    world.overrides.dir = Some(world.top.join("docs/a"));
+    insta::assert_snapshot!(world.refusal(), @r"
+    `TOP/docs/a` is no mirror in the config `TOP/c/config.toml`
+      hint: it lies in the mirror `TOP/docs`: name that one
+    ");
+}
+
+#[test]
+fn a_sandbox_asks_nothing_of_the_real_account_and_takes_any_directory() {
+    let text = "[dstor]\nurl = \"ftp://x\"\nemail = \"a@b\"\napi_key_file = \"key\"\ntoken_lifetime = \"5s\"\n\
+                    [[mirror]]\npath = \"TOP/docs\"\n[upload]\nworkers = 2";
+    let mut world = World::with(text);
+    world.write("c/key", "hunter2", 0o666);
+    assert_eq!(world.load().expect_err("it is wrong").iter().count(), 3);
+    world.overrides.sandbox = true;
+    world.variables.push(("DSTOR_URL", "ftp://y".into()));
+    let config = world.config();
+    assert_eq!((config.mirrors[0].path.clone(), config.upload.workers), (world.top.join("docs"), 2));
+    assert_eq!(config.dstor, Dstor { token_lifetime: 5 * SECOND, ..Dstor::default() });
+    world.overrides.dir = Some(world.top.join("photos"));
+    let config = world.config();
+    assert_eq!((config.mirrors.len(), config.mirrors[0].path.clone()), (1, world.top.join("photos")));
+    assert_eq!(config.upload.workers, 2);
+    world.write("c/config.toml", "[upload]\nworkers = 0", 0o600);
+    assert!(world.refusal().starts_with("TOP/c/config.toml:2: `workers`"));
+    world.write("c/config.toml", "[upload]\nworkers = 3", 0o600);
+    assert_eq!(world.config().upload.workers, 3);
+}
+
+#[test]
+fn what_is_allowed_and_odd_is_warned_of() {
+    let world = World::with(
+        "[dstor]\napi_key_file = \"TOP/photos/key\"\n[[mirror]]\npath = \"TOP/c\"\nremote_id = 7\n\
+             [[mirror]]\npath = \"TOP/photos\"\n[[mirror]]\npath = \"TOP/docs\"\nremote = \"photos\"",
+    );
+    let told = world.config().warnings().join("\n").replace(&world.top.display().to_string(), "TOP");
+    insta::assert_snapshot!(told, @r"
+    the mirror `TOP/c` holds the config `TOP/c/config.toml`: unless `exclude` names it, it is uploaded too
+    the mirror `TOP/c` goes to the dStor directory #7 by its number: files in subdirectories are skipped; give `remote` to mirror them too
+    the mirror `TOP/photos` holds the API key file `TOP/photos/key`: unless `exclude` names it, it is uploaded too
+    the mirrors `TOP/photos` and `TOP/docs` go to the same dStor directory `photos`: files of the same name take each other's place there
+    ");
+    assert!(World::with("[[mirror]]\npath = \"TOP/docs\"").config().warnings().is_empty());
+}
+
+#[test]
+fn a_config_of_nothing_but_faults_is_told_in_part() {
+    let world = World::with(&"[[mirror]]\nx = 1\n".repeat(5_000));
+    assert_eq!(world.load().expect_err("it is wrong").iter().count(), 50);
+}
+
+/// Pieces of TOML that come near to a config.
+fn near_config() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let header = prop::sample::select(vec!["", "[dstor]", "[[mirror]]", "[mirror]", "[watch]", "[upload]", "[x]"]);
+    let key = prop_oneof![
+        prop::sample::select(vec![
+            "url",
+            "path",
+            "remote",
+            "remote_id",
+            "exclude",
+            "poll",
+            "settle",
+            "max_delay",
+            "workers",
+            "email",
+            "password_file",
+            "api_key_file",
+            "max_file_size",
+            "symlinks",
+            "bandwidth",
+            "dstor.url",
+            "mirror",
+        ])
+        .prop_map(str::to_owned),
+        "[a-z_]{1,8}",
+    ];
+    let value = prop_oneof![
+        "\"[^\"\\\\\\p{Cc}]{0,12}\"",
+        "-?(0x)?[0-9]{1,30}",
+        "[0-9]{1,4}(s|m|h| GiB| B)",
+        "\"[0-9]{1,30}(s|m|h| GiB| B)\"",
+        Just("true".to_owned()),
+        Just("[\"a{\", 1, \"!\"]".to_owned()),
+        Just("{ a = 1 }".to_owned()),
+        Just("[{ path = \"\\u0000\" }]".to_owned()),
+        Just("\"../\\u001b\"".to_owned()),
+    ];
+    let line = (header, key, value).prop_map(|(header, key, value)| format!("{header}\n{key} = {value}\n"));
+    prop::collection::vec(line, 0..8).prop_map(|lines| lines.concat())
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic_and_nothing_told_acts_on_a_terminal(
+        text in proptest::prop_oneof![near_config(), proptest::prelude::any::<String>()],
+    ) {
+        let overrides = Overrides::default();
+        let environment = Environment::from_pairs([("HOME", "/home/me")]);
+        let (config, written, found) = read_text(Path::new("/c/config.toml"), &text, &overrides, &environment);
+        let told: String = found.iter().map(|error| format!("{error}{}", error.hint().unwrap_or_default())).collect();
+        let acts = |c: char| c.is_control() || c == '\u{202e}';
+        proptest::prop_assert!(!told.contains(acts), "{}", told.escape_debug());
+        let _ = (config.effective(None), config.warnings(), overlapping(&written));
+    }
+}
