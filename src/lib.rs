@@ -17,3 +17,4 @@ pub mod sync;
 pub mod agent;
 
 pub mod config;
+pub mod sandbox;

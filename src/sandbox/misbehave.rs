@@ -1,0 +1,392 @@
+//! Misbehaviour on order: what goes wrong, in which phase, and how often. Carried out in `front`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+/// One kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Credentials for an access token.
+    Token,
+    /// An upload session is opened.
+    GetToken,
+    /// A file is uploaded by itself.
+    Upload,
+    /// Files are uploaded in a session.
+    Chunk,
+    /// A session is asked how far it is.
+    Status,
+    /// A file is read back.
+    Read,
+}
+
+impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Token, Self::GetToken, Self::Upload, Self::Chunk, Self::Status, Self::Read];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::GetToken => "get-token",
+            Self::Upload => "upload",
+            Self::Chunk => "chunk",
+            Self::Status => "status",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Misdeed {
+    /// This status and a JSON message, in place of an answer.
+    Status {
+        /// 200 to 999: what lies below is not the end of an answer.
+        code: u16,
+        /// `Retry-After`, word for word.
+        retry_after: Option<String>,
+    },
+    /// 200 and a page of HTML, as a hotel's network answers.
+    Html,
+    /// The answer lacks its hash.
+    NoHash,
+    /// The answer's hash is empty.
+    EmptyHash,
+    /// The answer's hash is well formed and belongs to other bytes.
+    ForeignHash,
+    /// The answer's hash is a path with an escape sequence.
+    BadHash,
+    /// The answer's JSON breaks off half-way, in a body that is whole as far as HTTP goes.
+    TruncatedJson,
+    /// The connection is reset before the body is read.
+    Reset,
+    /// The connection is reset after the body's first 64 KiB, or at its end if it is shorter.
+    ResetInBody,
+    /// The request is carried out, then the connection is reset.
+    ResetAfterStore,
+    /// Nothing more is read and nothing is answered.
+    Stall,
+    /// The body is read at this many bytes a second.
+    Slow(u64),
+    /// 307 to this address.
+    Redirect(String),
+    /// 200 and an answer that never ends, in pieces of 1 MiB.
+    Endless,
+    /// 200 and an answer in gzip that inflates to more than 1 GiB.
+    GzipBomb,
+    /// One bit of a file that is read back is wrong.
+    FlipBit,
+    /// A file that is read back lacks its second half.
+    Cut,
+}
+
+impl Misdeed {
+    /// Whether it comes in place of an answer: nothing is carried out.
+    pub(super) fn replaces_the_answer(&self) -> bool {
+        match self {
+            Self::Status { .. }
+            | Self::Html
+            | Self::Reset
+            | Self::Stall
+            | Self::Redirect(_)
+            | Self::Endless
+            | Self::GzipBomb => true,
+            Self::NoHash
+            | Self::EmptyHash
+            | Self::ForeignHash
+            | Self::BadHash
+            | Self::TruncatedJson
+            | Self::ResetInBody
+            | Self::ResetAfterStore
+            | Self::Slow(_)
+            | Self::FlipBit
+            | Self::Cut => false,
+        }
+    }
+
+    /// Whether it can be seen in this phase at all: a rule that never does anything is a mistake.
+    fn fits(&self, phase: Phase) -> bool {
+        match self {
+            Self::NoHash | Self::EmptyHash | Self::ForeignHash | Self::BadHash => {
+                matches!(phase, Phase::Upload | Phase::Status)
+            }
+            Self::FlipBit | Self::Cut => phase == Phase::Read,
+            Self::TruncatedJson => phase != Phase::Read,
+            Self::ResetInBody | Self::Slow(_) => matches!(phase, Phase::Upload | Phase::Chunk),
+            Self::Status { .. }
+            | Self::Html
+            | Self::Reset
+            | Self::ResetAfterStore
+            | Self::Stall
+            | Self::Redirect(_)
+            | Self::Endless
+            | Self::GzipBomb => true,
+        }
+    }
+}
+
+/// A rule: in this phase, this goes wrong. As text `PHASE FAULT [xN] [name=TEXT]`, e.g. `upload 503 retry-after=7 x3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misbehaviour {
+    /// The kind of request.
+    pub phase: Phase,
+    /// What goes wrong.
+    pub fault: Misdeed,
+    /// How often; `None`: every time.
+    pub times: Option<u32>,
+    /// Uploads only: just where a file's name contains this.
+    pub matching: Option<String>,
+}
+
+/// This text is no rule of misbehaviour.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BadMisbehaviour {
+    /// There is no such phase.
+    #[error("`{0}` is no phase: it is one of token, get-token, upload, chunk, status, read")]
+    Phase(String),
+    /// There is no such fault.
+    #[error(
+        "`{0}` is no fault: it is a status code such as 503 (with retry-after=… if wanted), html, no-hash, empty-hash, \
+         foreign-hash, bad-hash, truncated-json, reset, reset-in-body, reset-after-store, stall, slow=BYTES, \
+         redirect=URL, endless, gzip-bomb, flip-bit or cut"
+    )]
+    Fault(String),
+    /// The fault cannot be seen in this phase.
+    #[error("`{1}` does nothing in the phase `{0}`")]
+    Senseless(String, String),
+    /// Only uploads carry names.
+    #[error("name=… goes with the phases upload and chunk only")]
+    Name,
+}
+
+impl FromStr for Misbehaviour {
+    type Err = BadMisbehaviour;
+
+    fn from_str(text: &str) -> Result<Self, BadMisbehaviour> {
+        let (rule, matching) = match text.split_once(" name=") {
+            Some((rule, name)) => (rule, Some(name.to_owned())),
+            None => (text, None),
+        };
+        let (phase_name, rest) = rule.trim().split_once(char::is_whitespace).unwrap_or((rule.trim(), ""));
+        let phase = Phase::ALL
+            .into_iter()
+            .find(|phase| phase.name() == phase_name)
+            .ok_or_else(|| BadMisbehaviour::Phase(phase_name.to_owned()))?;
+        let rest = rest.trim();
+        let (fault, times) = match rest.rsplit_once(char::is_whitespace) {
+            Some((fault, last)) => match last.strip_prefix('x').and_then(|times| times.parse().ok()) {
+                Some(times) => (fault.trim_end(), Some(times)),
+                None => (rest, None),
+            },
+            None => (rest, None),
+        };
+        let fault: Misdeed = fault.parse()?;
+        if !fault.fits(phase) {
+            return Err(BadMisbehaviour::Senseless(phase_name.to_owned(), fault.to_string()));
+        }
+        if matching.is_some() && !matches!(phase, Phase::Upload | Phase::Chunk) {
+            return Err(BadMisbehaviour::Name);
+        }
+        Ok(Self { phase, fault, times, matching })
+    }
+}
+
+impl FromStr for Misdeed {
+    type Err = BadMisbehaviour;
+
+    fn from_str(text: &str) -> Result<Self, BadMisbehaviour> {
+        let bad = || BadMisbehaviour::Fault(text.to_owned());
+        Ok(match text {
+            "html" => Self::Html,
+            "no-hash" => Self::NoHash,
+            "empty-hash" => Self::EmptyHash,
+            "foreign-hash" => Self::ForeignHash,
+            "bad-hash" => Self::BadHash,
+            "truncated-json" => Self::TruncatedJson,
+            "reset" => Self::Reset,
+            "reset-in-body" => Self::ResetInBody,
+            "reset-after-store" => Self::ResetAfterStore,
+            "stall" => Self::Stall,
+            "endless" => Self::Endless,
+            "gzip-bomb" => Self::GzipBomb,
+            "flip-bit" => Self::FlipBit,
+            "cut" => Self::Cut,
+            _ => {
+                if let Some(rate) = text.strip_prefix("slow=") {
+                    return rate.parse().ok().filter(|rate| *rate > 0).map(Self::Slow).ok_or_else(bad);
+                }
+                if let Some(url) = text.strip_prefix("redirect=") {
+                    let sendable = !url.is_empty() && url.bytes().all(|b| b.is_ascii_graphic());
+                    return if sendable { Ok(Self::Redirect(url.to_owned())) } else { Err(bad()) };
+                }
+                let (code, retry_after) = match text.split_once(" retry-after=") {
+                    Some((code, value)) => (code, Some(value.trim().to_owned())),
+                    None => (text, None),
+                };
+                let code = code.trim().parse().ok().filter(|code| (200..=999).contains(code)).ok_or_else(bad)?;
+                Self::Status { code, retry_after }
+            }
+        })
+    }
+}
+
+impl fmt::Display for Misbehaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.phase, self.fault)?;
+        if let Some(times) = self.times {
+            write!(f, " x{times}")?;
+        }
+        if let Some(name) = &self.matching {
+            write!(f, " name={name}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Misdeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Status { code, retry_after: None } => return write!(f, "{code}"),
+            Self::Status { code, retry_after: Some(value) } => return write!(f, "{code} retry-after={value}"),
+            Self::Slow(rate) => return write!(f, "slow={rate}"),
+            Self::Redirect(url) => return write!(f, "redirect={url}"),
+            Self::Html => "html",
+            Self::NoHash => "no-hash",
+            Self::EmptyHash => "empty-hash",
+            Self::ForeignHash => "foreign-hash",
+            Self::BadHash => "bad-hash",
+            Self::TruncatedJson => "truncated-json",
+            Self::Reset => "reset",
+            Self::ResetInBody => "reset-in-body",
+            Self::ResetAfterStore => "reset-after-store",
+            Self::Stall => "stall",
+            Self::Endless => "endless",
+            Self::GzipBomb => "gzip-bomb",
+            Self::FlipBit => "flip-bit",
+            Self::Cut => "cut",
+        })
+    }
+}
+
+/// The rules in force, the oldest first.
+pub(super) struct Rules(Mutex<Vec<Misbehaviour>>);
+
+impl Rules {
+    pub(super) fn new(rules: Vec<Misbehaviour>) -> Self {
+        Self(Mutex::new(rules))
+    }
+
+    pub(super) fn add(&self, rule: Misbehaviour) {
+        self.lock().push(rule);
+    }
+
+    pub(super) fn forget(&self) {
+        self.lock().clear();
+    }
+
+    /// What goes wrong with a request of this phase before any name is known.
+    pub(super) fn for_request(&self, phase: Phase) -> Option<Misdeed> {
+        self.take(|rule| rule.phase == phase && rule.matching.is_none())
+    }
+
+    /// What goes wrong with an upload now that it came to a file of this name.
+    pub(super) fn for_name(&self, phase: Phase, name: &str) -> Option<Misdeed> {
+        self.take(|rule| rule.phase == phase && rule.matching.as_ref().is_some_and(|text| name.contains(text.as_str())))
+    }
+
+    /// The first rule that applies, counted down.
+    fn take(&self, applies: impl Fn(&Misbehaviour) -> bool) -> Option<Misdeed> {
+        let mut rules = self.lock();
+        rules.retain(|rule| rule.times != Some(0));
+        let rule = rules.iter_mut().find(|rule| applies(rule))?;
+        if let Some(times) = &mut rule.times {
+            *times -= 1;
+        }
+        Some(rule.fault.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Misbehaviour>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_reads_as_it_is_written() {
+        for text in [
+            "token 401",
+            "upload 503 retry-after=7 x3",
+            "chunk 429 retry-after=Sun, 06 Nov 1994 08:49:37 GMT",
+            "chunk 429 retry-after=Sun, 06 Nov 1994 08:49:37 GMT x2",
+            "get-token html",
+            "upload no-hash",
+            "upload empty-hash x1",
+            "status foreign-hash",
+            "upload bad-hash",
+            "status truncated-json",
+            "read reset",
+            "upload reset-in-body",
+            "chunk reset-after-store",
+            "upload stall x2 name=big file.bin",
+            "upload slow=1000",
+            "token redirect=http://127.0.0.1:1/x",
+            "upload endless",
+            "upload gzip-bomb",
+            "read flip-bit",
+            "read cut",
+        ] {
+            let rule: Misbehaviour = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(rule.to_string(), text);
+        }
+        let spaced: Misbehaviour = "  upload   503  x3 ".parse().expect("blanks do not matter");
+        assert_eq!(spaced.to_string(), "upload 503 x3");
+    }
+
+    #[test]
+    fn a_rule_that_could_do_nothing_is_refused() {
+        for text in [
+            "",
+            "upload",
+            "download 503",
+            "upload 199",
+            "upload 1000",
+            "upload slow=0",
+            "upload redirect=",
+            "upload 503 x",
+            "upload 503 3",
+            "read no-hash",
+            "upload flip-bit",
+            "token slow=5",
+            "read 503 name=a",
+        ] {
+            assert!(text.parse::<Misbehaviour>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_holds_as_often_as_it_says_and_older_ones_come_first() {
+        let rule = |text: &str| text.parse::<Misbehaviour>().expect("a rule");
+        let rules = Rules::new(vec![rule("upload html x2"), rule("upload stall x1")]);
+        rules.add(rule("upload reset name=bad"));
+        let next = || rules.for_request(Phase::Upload);
+        assert_eq!(
+            [next(), next(), next(), next()],
+            [Some(Misdeed::Html), Some(Misdeed::Html), Some(Misdeed::Stall), None]
+        );
+        assert_eq!(rules.for_request(Phase::Chunk), None);
+        assert_eq!(rules.for_name(Phase::Upload, "a good one"), None);
+        assert_eq!(rules.for_name(Phase::Upload, "a bad one"), Some(Misdeed::Reset));
+        rules.forget();
+        assert_eq!(rules.for_name(Phase::Upload, "a bad one"), None);
+    }
+}
