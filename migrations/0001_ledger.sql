@@ -13,6 +13,9 @@ CREATE TABLE mirrors (
   active       INTEGER NOT NULL DEFAULT 1,   -- 1: in the configuration of the agent that ran last
   root_device  INTEGER,                      -- who the directory was when it was last believed; null: nobody yet
   root_inode   INTEGER,
+  exclude      TEXT    NOT NULL DEFAULT '[]',-- what it leaves out, as in the configuration: a JSON list of patterns,
+  hidden       INTEGER NOT NULL DEFAULT 1,   -- whether dot files belong to it,
+  max_file_size INTEGER NOT NULL,            -- and how large files may be, in bytes
   watch        TEXT    NOT NULL DEFAULT 'events' CHECK (watch IN ('events', 'polling', 'missing')),
   watch_note   TEXT,                         -- what a person should know about it
   last_scan_at INTEGER,                      -- when a full scan last ended well

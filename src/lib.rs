@@ -1,4 +1,20 @@
 //! One-way mirrors of local directories on dStor.
+//!
+//! The modules from the ground up; each uses only those before it (a test keeps it so):
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`mirror`] | the rules, pure: paths, digests, identifiers, when a path is quiet, what is to be done with it |
+//! | [`local`] | the folder on this machine: watch, scan, open safely, read once |
+//! | [`ledger`] | what we know: SQLite, one file a table |
+//! | [`dstor`] | the remote: client, token, what goes over the wire |
+//! | [`upload`] | the uploader: queue, workers, pace |
+//! | [`plan`] | what a run is put together from |
+//! | [`wording`] | how paths, times and amounts are written |
+//! | [`status`], [`sync`], [`agent`] | what a user can ask for |
+//! | [`config`] | file, environment and flags, validated |
+//! | [`sandbox`] | dStor's API as a small server on loopback, for trying and testing |
+//! | [`cli`] | arguments, output, exit statuses, signals; nothing else prints |
 
 pub mod mirror;
 
@@ -12,9 +28,16 @@ pub mod upload;
 
 pub mod plan;
 
+pub mod wording;
+
+pub mod status;
+
 pub mod sync;
 
 pub mod agent;
 
 pub mod config;
+
 pub mod sandbox;
+
+pub mod cli;

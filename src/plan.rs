@@ -9,9 +9,7 @@ use reqwest::Url;
 use tokio::sync::watch;
 
 use crate::dstor::{Client, ClientError, ClientOptions, CredentialSource};
-use crate::ledger::{AgentLock, LedgerError, LockError, SharedLedger};
-use crate::local::RuleBook;
-use crate::mirror::{Placement, Policy};
+use crate::ledger::{AgentLock, LedgerError, LockError, MirrorSettings, SharedLedger};
 use crate::upload::{Clock, Folder, Gate, Queue, Report, Stop, Uploader};
 
 /// The ledger's name in the state directory.
@@ -20,16 +18,10 @@ pub const LEDGER: &str = "ledger.db";
 /// One directory to mirror.
 #[derive(Clone, Debug)]
 pub struct MirrorPlan {
-    /// The directory, absolute.
-    pub path: PathBuf,
-    /// What it takes, and where it goes.
-    pub policy: Policy,
+    /// The directory, what it takes and where it goes.
+    pub settings: MirrorSettings,
     /// Kept on dStor with each file; empty: none.
     pub comment: String,
-    /// Rules that leave paths out.
-    pub exclude: Vec<String>,
-    /// Whether dot files are mirrored.
-    pub hidden: bool,
     /// Scan this often instead of listening for events.
     pub poll: Option<Duration>,
     /// Scan this often beside listening.
@@ -109,14 +101,11 @@ impl Plan {
         let clock = Clock;
         let path = state_dir.join(LEDGER);
         let ledger = SharedLedger::open(&path)?;
-        let mirrors: Vec<(PathBuf, Placement)> =
-            self.mirrors.iter().map(|mirror| (mirror.path.clone(), mirror.policy.placement.clone())).collect();
+        let mirrors: Vec<MirrorSettings> = self.mirrors.iter().map(|mirror| mirror.settings.clone()).collect();
         let (now, url) = (clock.now(), self.url.to_string());
         let latest = now.saturating_add(i64::try_from(self.retry_max_delay.as_millis()).unwrap_or(i64::MAX / 2));
         let ids = ledger.with_blocking(move |ledger| {
             ledger.begin_agent(std::process::id(), &url, now)?;
-            let mirrors: Vec<(&Path, &Placement)> =
-                mirrors.iter().map(|(path, placement)| (path.as_path(), placement)).collect();
             let ids = ledger.activate_mirrors(&mirrors)?;
             ledger.recover_changes(latest)?;
             Ok(ids)
@@ -124,10 +113,7 @@ impl Plan {
         let folders: Vec<Arc<Folder>> = ids
             .into_iter()
             .zip(&self.mirrors)
-            .map(|(id, mirror)| {
-                let rules = RuleBook::new(&mirror.exclude, mirror.hidden);
-                Arc::new(Folder::new(id, mirror.path.clone(), mirror.policy.clone(), mirror.comment.clone(), rules))
-            })
+            .map(|(id, mirror)| Arc::new(Folder::new(id, &mirror.settings, mirror.comment.clone())))
             .collect();
         let client = Client::new(ClientOptions {
             url: self.url.clone(),

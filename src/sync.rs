@@ -11,8 +11,10 @@ use crate::dstor::Standing;
 use crate::ledger::{AgentState, Counts, Ledger, LedgerError, Millis};
 use crate::local::{Difference, ScanSummary};
 use crate::mirror::MirrorPath;
-use crate::plan::{AssembleError, Plan, Works};
-use crate::upload::{Folder, Recognised, ReconcileError, Reconciler, Report, Stop, Uploader, recognise};
+use crate::plan::{AssembleError, LEDGER, Plan, Works};
+use crate::upload::{
+    Folder, ReconcileError, Reconciler, Recognised, Report, Stop, Uploader, differences, recognise,
+};
 
 /// A file that failed this often is left to the next pass or to the agent.
 const TRIES: u32 = 3;
@@ -119,17 +121,12 @@ pub async fn preview(
             summaries.push((folder.path.clone(), Err(note)));
             continue;
         }
-        let (folder, queue, stop, each) =
-            (Arc::clone(folder), Arc::clone(&works.uploader.queue), ended.clone(), Arc::clone(&each));
         let scanned = tokio::task::block_in_place(|| {
-            Reconciler { queue: &queue, settle: Duration::ZERO, stop: &stop }.differences(
-                &folder,
-                &MirrorPath::top(),
-                &mut |difference| {
-                    each(&folder, &difference);
-                    Ok(())
-                },
-            )
+            let ledger = Ledger::open_read_only(&state_dir.join(LEDGER))?;
+            differences(&ledger, folder, &MirrorPath::top(), &ended, &mut |difference| {
+                each(folder, &difference);
+                Ok(())
+            })
         });
         match scanned {
             Ok(summary) => summaries.push((folder.path.clone(), Ok(summary))),

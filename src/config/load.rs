@@ -18,6 +18,9 @@ pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<C
     let state_dir = places::state_dir(overrides, environment)?;
     let given = overrides.dir.as_deref().map(|dir| given_mirror(dir, overrides.remote.as_deref())).transpose()?;
     let text = Guarded::Config.read(&file)?;
+    if text.is_none() && places::named_config(overrides, environment).is_some() {
+        return Err(no_config(&file, overrides, environment).into());
+    }
     let mut found = Vec::new();
     let (mut config, written) = match (text, given) {
         (Some(text), given) => {
@@ -62,10 +65,10 @@ pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<C
 fn no_config(file: &Path, overrides: &Overrides, environment: &Environment) -> ConfigError {
     if places::named_config(overrides, environment).is_some() {
         return ConfigError::new(format!("cannot read the config {}: there is no such file", quoted(file)))
-            .with_hint("correct the path, or write it with `dstor-sync init`");
+            .with_hint("correct the path; README.md has an example to begin with");
     }
     ConfigError::new(format!("there is no config: {} does not exist", quoted(file)))
-        .with_hint("write one with `dstor-sync init DIR`, or try `dstor-sync run --sandbox DIR` without an account")
+        .with_hint("write one (README.md has an example), name a directory to mirror, or try `dstor-sync run --sandbox DIR`: it needs no account")
 }
 
 /// The mirror for the directory on the command line.

@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rusqlite::Row;
 
 use super::{Ledger, LedgerError, Millis, bits_in, bits_out};
 use crate::local::Identity;
-use crate::mirror::{Placement, RemoteDir};
+use crate::mirror::{Placement, Policy, RemoteDir};
 
 /// A mirror's number in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -41,15 +41,26 @@ impl Watching {
     }
 }
 
+/// A mirror as the configuration has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MirrorSettings {
+    /// Its directory, absolute.
+    pub path: PathBuf,
+    /// Where it goes, and how large files may be.
+    pub policy: Policy,
+    /// Patterns that leave paths out.
+    pub exclude: Vec<String>,
+    /// Whether dot files belong to it.
+    pub hidden: bool,
+}
+
 /// A mirror as the ledger knows it.
 #[derive(Clone, Debug)]
 pub struct MirrorRow {
     /// Its number.
     pub id: MirrorId,
-    /// Its directory, absolute.
-    pub path: PathBuf,
-    /// Where it goes.
-    pub placement: Placement,
+    /// What the agent that ran last was told of it.
+    pub settings: MirrorSettings,
     /// Who the directory was when it was last believed.
     pub root: Option<Identity>,
     /// How it is watched.
@@ -60,7 +71,8 @@ pub struct MirrorRow {
     pub last_scan_at: Option<Millis>,
 }
 
-const COLUMNS: &str = "id, path, remote, root_device, root_inode, watch, watch_note, last_scan_at";
+const COLUMNS: &str =
+    "id, path, remote, exclude, hidden, max_file_size, root_device, root_inode, watch, watch_note, last_scan_at";
 
 impl Ledger {
     /// Makes exactly these mirrors the active ones, with rows for those that have none, and returns their numbers in
@@ -68,16 +80,24 @@ impl Ledger {
     ///
     /// # Errors
     /// As SQLite says.
-    pub fn activate_mirrors(&self, mirrors: &[(&Path, &Placement)]) -> Result<Vec<MirrorId>, LedgerError> {
+    pub fn activate_mirrors(&self, mirrors: &[MirrorSettings]) -> Result<Vec<MirrorId>, LedgerError> {
         self.db.execute("UPDATE mirrors SET active = 0", [])?;
         let mut add = self.db.prepare_cached(
-            "INSERT INTO mirrors (path, remote) VALUES (?1, ?2)
-             ON CONFLICT (path, remote) DO UPDATE SET active = 1 RETURNING id",
+            "INSERT INTO mirrors (path, remote, exclude, hidden, max_file_size) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (path, remote) DO UPDATE SET active = 1, exclude = excluded.exclude, hidden = excluded.hidden,
+               max_file_size = excluded.max_file_size
+             RETURNING id",
         )?;
         let mut ids = Vec::with_capacity(mirrors.len());
-        for (path, placement) in mirrors {
-            let key = (path.as_os_str().as_bytes(), placement_text(placement));
-            ids.push(MirrorId(add.query_row(key, |row| row.get(0))?));
+        for MirrorSettings { path, policy, exclude, hidden } in mirrors {
+            let values = (
+                path.as_os_str().as_bytes(),
+                placement_text(&policy.placement),
+                serde_json::Value::from(exclude.as_slice()).to_string(),
+                hidden,
+                bits_in(policy.max_file_size),
+            );
+            ids.push(MirrorId(add.query_row(values, |row| row.get(0))?));
         }
         Ok(ids)
     }
@@ -150,7 +170,7 @@ impl Ledger {
         if let Some(placement) = self.placements.borrow().get(&id) {
             return Ok(placement.clone());
         }
-        let placement = self.mirror(id)?.placement;
+        let placement = self.mirror(id)?.settings.policy.placement;
         self.placements.borrow_mut().insert(id, placement.clone());
         Ok(placement)
     }
@@ -160,11 +180,16 @@ fn mirror_row(row: &Row<'_>) -> Result<MirrorRow, LedgerError> {
     let device: Option<i64> = row.get("root_device")?;
     let inode: Option<i64> = row.get("root_inode")?;
     let watch: String = row.get("watch")?;
-    let remote: String = row.get("remote")?;
+    let (remote, exclude): (String, String) = (row.get("remote")?, row.get("exclude")?);
     Ok(MirrorRow {
         id: MirrorId(row.get("id")?),
-        path: PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>("path")?)),
-        placement: placement_of(&remote)?,
+        settings: MirrorSettings {
+            path: PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>("path")?)),
+            policy: Policy { placement: placement_of(&remote)?, max_file_size: bits_out(row.get("max_file_size")?) },
+            exclude: serde_json::from_str(&exclude)
+                .map_err(|_| LedgerError::Nonsense(format!("exclude `{exclude}`")))?,
+            hidden: row.get("hidden")?,
+        },
         root: device.zip(inode).map(|(device, inode)| Identity { device: bits_out(device), inode: bits_out(inode) }),
         watching: Watching::from_word(&watch).ok_or_else(|| LedgerError::Nonsense(format!("watch `{watch}`")))?,
         watch_note: row.get("watch_note")?,

@@ -23,7 +23,7 @@ use rusqlite_migration::{M, Migrations};
 pub use changes::{Claim, HELD, Outlook, Push, Settlement, Stored, Urgency};
 pub use files::{Below, Entry, EntryState, FileRow, Listing};
 pub use lock::{AgentLock, LockError};
-pub use mirrors::{MirrorId, MirrorRow, Watching};
+pub use mirrors::{MirrorId, MirrorRow, MirrorSettings, Watching};
 pub use shared::SharedLedger;
 pub use state::{AgentRow, AgentState, Auth, Counts, DstorFacts, Problem, Tally};
 

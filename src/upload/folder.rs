@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::ledger::MirrorId;
+use crate::ledger::{MirrorId, MirrorSettings};
 use crate::local::{Identity, OpenRoot, RootError, RuleBook, Watcher};
 use crate::mirror::Policy;
 
@@ -30,9 +30,18 @@ pub struct Folder {
 impl Folder {
     /// A folder whose directory nobody has looked at yet.
     #[must_use]
-    pub fn new(id: MirrorId, path: PathBuf, policy: Policy, comment: String, rules: RuleBook) -> Self {
-        let (root, watcher) = (Mutex::default(), Mutex::default());
-        Self { id, path, policy, comment, rules, root_lost: Notify::new(), root, watcher }
+    pub fn new(id: MirrorId, settings: &MirrorSettings, comment: String) -> Self {
+        let MirrorSettings { path, policy, exclude, hidden } = settings;
+        Self {
+            id,
+            path: path.clone(),
+            policy: policy.clone(),
+            comment,
+            rules: RuleBook::new(exclude, *hidden),
+            root_lost: Notify::new(),
+            root: Mutex::default(),
+            watcher: Mutex::default(),
+        }
     }
 
     /// Blocking: opens the directory, if it is the one that is believed in.

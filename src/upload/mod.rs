@@ -14,6 +14,6 @@ pub use folder::Folder;
 pub use pace::{Gate, GateFacts};
 pub use queue::{Clock, Queue};
 pub use recognise::{Recognised, recognise};
-pub use reconcile::{ReconcileError, Reconciler};
+pub use reconcile::{ReconcileError, Reconciler, differences};
 pub use stop::Stop;
 pub use worker::{Happened, Report, Uploader};

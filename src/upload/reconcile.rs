@@ -48,7 +48,7 @@ impl Reconciler<'_> {
     pub fn run(&self, folder: &Folder, top: &MirrorPath) -> Result<ScanSummary, ReconcileError> {
         let now = self.queue.clock().now();
         let mut pushes = Vec::new();
-        let summary = self.differences(folder, top, &mut |difference| {
+        let mut take = |difference: Difference| {
             pushes.push(Push {
                 size: match difference.observed {
                     Observed::File(stat) => stat.size,
@@ -64,43 +64,42 @@ impl Reconciler<'_> {
                 self.queue.push_blocking(folder.id, std::mem::take(&mut pushes), Urgency::Scan)?;
             }
             Ok(())
-        })?;
+        };
+        let scanned = self.queue.read(|ledger| Ok(differences(ledger, folder, top, self.stop, &mut take)))?;
+        let summary = scanned?;
         if !pushes.is_empty() {
             self.queue.push_blocking(folder.id, pushes, Urgency::Scan)?;
         }
         Ok(summary)
     }
+}
 
-    /// Blocking: walks `top` of `folder` and calls `each` with what differs; pushes nothing.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run), and those of `each`.
-    pub fn differences(
-        &self,
-        folder: &Folder,
-        top: &MirrorPath,
-        each: &mut dyn FnMut(Difference) -> Result<(), LedgerError>,
-    ) -> Result<ScanSummary, ReconcileError> {
-        let root = folder.open()?;
-        let watcher = folder.watcher();
-        let before_reading = |dir: &MirrorPath| {
-            if let Some(watcher) = &watcher {
-                watcher.watch(dir);
-            }
-        };
-        let scan = Scan { root: &root, rules: &folder.rules, policy: &folder.policy, before_reading: &before_reading };
-        let scanned = self.queue.read(|ledger| {
-            let mut records = Records { ledger, mirror: folder.id, stop: self.stop, each };
-            Ok(scan.run(top, &mut records))
-        })?;
-        match scanned {
-            Ok(summary) => {
-                folder.open()?;
-                Ok(summary)
-            }
-            Err(ScanError::Io(error)) => Err(ReconcileError::Unreadable(error)),
-            Err(ScanError::Known(error)) => Err(error),
+/// Blocking: walks `top` of `folder` and calls `each` with what differs from the ledger; pushes nothing.
+///
+/// # Errors
+/// As [`Reconciler::run`], and those of `each`.
+pub fn differences(
+    ledger: &Ledger,
+    folder: &Folder,
+    top: &MirrorPath,
+    stop: &watch::Receiver<Stop>,
+    each: &mut dyn FnMut(Difference) -> Result<(), LedgerError>,
+) -> Result<ScanSummary, ReconcileError> {
+    let root = folder.open()?;
+    let watcher = folder.watcher();
+    let before_reading = |dir: &MirrorPath| {
+        if let Some(watcher) = &watcher {
+            watcher.watch(dir);
         }
+    };
+    let scan = Scan { root: &root, rules: &folder.rules, policy: &folder.policy, before_reading: &before_reading };
+    match scan.run(top, &mut Records { ledger, mirror: folder.id, stop, each }) {
+        Ok(summary) => {
+            folder.open()?;
+            Ok(summary)
+        }
+        Err(ScanError::Io(error)) => Err(ReconcileError::Unreadable(error)),
+        Err(ScanError::Known(error)) => Err(error),
     }
 }
 

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::pace::Pass;
 use super::reconcile::quiet_in;
@@ -290,7 +290,6 @@ impl Uploader {
             // The policy admits no such file.
             return Ok(Outcome::Settled(Settlement::Nothing, None, None));
         };
-        let begun = Instant::now();
         let read_from = self.queue.clock().timestamp();
         let reader: Mutex<Option<JoinHandle<Result<Content, ReadError>>>> = Mutex::default();
         let body = || {
@@ -320,8 +319,6 @@ impl Uploader {
         let is_proved = content.cid.as_ref() == Some(&hash);
         let is_racy = stat.is_racy(read_from);
         let at = self.queue.clock().now();
-        let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        info!(path = %claim.path, bytes = stat.size, %hash, is_proved, elapsed_ms, "stored");
         let stored = Stored {
             stat: if is_racy { stat.to_be_compared() } else { stat },
             mode,
@@ -352,7 +349,6 @@ impl Uploader {
                 if let Ok(Looked { look: Look { observed: Observed::File(stat), mode }, .. }) =
                     look(folder, &claim.path).await
                 {
-                    warn!(path = %claim.path, code = fault.code(), reason = %message, "failed");
                     let failed = Settlement::Failed { stat, mode, code: fault.code(), message: message.clone() };
                     self.queue.settle(claim, failed, None).await?;
                     self.tell(folder, &claim.path, &Happened::Failed(message));

@@ -1,0 +1,246 @@
+//! The arguments, as clap reads them. The doc comments are the help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::sandbox::Misbehaviour;
+
+/// Mirrors local directories, one way, to dStor.
+///
+/// Watches directories and uploads what changes. Nothing below a mirror is ever written, and nothing is ever removed from
+/// dStor. Whoever has a file's hash can read the file: dStor's content is public to those who know its name.
+#[derive(Parser)]
+#[command(
+    name = "dstor-sync",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  dstor-sync run --sandbox ~/Documents   try it, without an account\n  dstor-sync status                      what it is doing\n\nExit status: 0 fine, 1 something needs attention, 2 usage, 3 the agent is not running,\n4 credentials missing or refused, 5 dStor can't be reached, 75 another agent runs,\n78 configuration, 124 timed out, 130 or 143 stopped by a signal."
+)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Args)]
+pub(super) struct Global {
+    /// The configuration file
+    #[arg(long, global = true, env = "DSTOR_SYNC_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Where the ledger is kept
+    #[arg(long, global = true, env = "DSTOR_SYNC_STATE_DIR", value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Say more; twice: everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(super) verbose: u8,
+    /// Say less: only what needs attention
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    /// Whether to use colour
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(super) color: Color,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Run the agent: scan, then watch and upload until stopped
+    #[command(
+        after_help = "Examples:\n  dstor-sync run                         what the configuration says\n  dstor-sync run --sandbox ~/Documents   into a local dStor, without an account"
+    )]
+    Run(Run),
+    /// Make one pass: scan, upload what changed, wait for it
+    #[command(
+        after_help = "Examples:\n  dstor-sync sync --dry-run   tell what would be uploaded\n  dstor-sync sync ~/Documents --remote Backup/Documents"
+    )]
+    Sync(Sync),
+    /// Tell what the agent is doing and what needs attention
+    #[command(after_help = "Examples:\n  dstor-sync status\n  dstor-sync status --json | jq .mirrors[0].files")]
+    Status(Status),
+    /// List files with their state, hash and link
+    #[command(after_help = "Examples:\n  dstor-sync ls ~/Documents/taxes\n  dstor-sync ls --state failed --json")]
+    Ls(Ls),
+    /// Tell why a path is in its state
+    #[command(
+        after_help = "Examples:\n  dstor-sync why ~/Documents/notes.txt\n  dstor-sync why ~/Documents/node_modules"
+    )]
+    Why(Why),
+    /// Wait until everything, or these paths, are stored
+    #[command(
+        after_help = "Examples:\n  dstor-sync wait --timeout 5m\n  dstor-sync wait --proved ~/Documents/thesis.pdf"
+    )]
+    Wait(Wait),
+    /// Look at the configuration
+    #[command(after_help = "Examples:\n  dstor-sync config check\n  dstor-sync config show")]
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Settle which directory a mirror is
+    #[command(after_help = "Examples:\n  dstor-sync root accept ~/Documents\n  dstor-sync root --help")]
+    Root {
+        #[command(subcommand)]
+        command: RootCommand,
+    },
+    /// Run a local dStor, for trying and testing
+    #[command(
+        after_help = "Examples:\n  dstor-sync sandbox\n  dstor-sync sandbox --listen 127.0.0.1:4747 --misbehave 'upload 503 x3'"
+    )]
+    Sandbox(Sandbox),
+}
+
+#[derive(Args)]
+pub(super) struct Run {
+    /// The directory to mirror; without a configuration, to a dStor directory of the same name
+    #[arg(value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// The dStor directory for DIR
+    #[arg(long, value_name = "PATH")]
+    pub(super) remote: Option<String>,
+    /// Upload to a local dStor inside this process: needs no account and no configuration
+    #[arg(long)]
+    pub(super) sandbox: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Sync {
+    #[command(flatten)]
+    pub(super) run: Run,
+    /// Only tell what would be uploaded
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// For the commands that read: whose ledger.
+#[derive(Args)]
+pub(super) struct Which {
+    /// Read the ledger of `run --sandbox`
+    #[arg(long)]
+    pub(super) sandbox: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Ls {
+    /// Files and directories; none: everything
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Only those in this state
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(super) state: Option<State>,
+    /// As JSON, one object a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum State {
+    Pending,
+    Uploading,
+    Stored,
+    Failed,
+    Skipped,
+    Gone,
+}
+
+#[derive(Args)]
+pub(super) struct Why {
+    /// The path to explain
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Args)]
+pub(super) struct Wait {
+    /// Files and directories; none: everything
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Until each has a proof, too
+    #[arg(long)]
+    pub(super) proved: bool,
+    /// Give up after this long, such as 30s or 5m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+}
+
+#[derive(Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Validate it
+    Check,
+    /// Print what is in effect, secrets masked
+    Show,
+}
+
+#[derive(Subcommand)]
+pub(super) enum RootCommand {
+    /// Accept the directory that is now at a mirror's path as the mirror
+    ///
+    /// When another directory than before is at a mirror's path, as when a disk is not mounted, nothing in it is believed
+    /// until you say so. Stored files that are not in the accepted directory then turn `gone`; dStor keeps them.
+    Accept(Accept),
+}
+
+#[derive(Args)]
+pub(super) struct Accept {
+    /// The mirror's directory
+    #[arg(value_name = "DIR")]
+    pub(super) dir: PathBuf,
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Args)]
+pub(super) struct Sandbox {
+    /// Where to listen; this machine's own addresses only
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4747")]
+    pub(super) listen: SocketAddr,
+    /// Where to keep what is uploaded; by default below the state directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) store: Option<PathBuf>,
+    /// Keep every answer back for this long, such as 50ms
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s")]
+    pub(super) delay: Duration,
+    /// Go wrong on purpose: `PHASE FAULT [xN]`, such as `upload 503 x3`; may be given several times
+    #[arg(long, value_name = "RULE")]
+    pub(super) misbehave: Vec<Misbehaviour>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let length: jiff::SignedDuration = text.parse().map_err(|_| "write it like 30s, 5m or 1h".to_owned())?;
+    Duration::try_from(length).map_err(|_| "it cannot be negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,117 @@
+//! `ls`: files with state, hash and link.
+
+use serde::Serialize;
+
+use crate::dstor::link;
+use crate::ledger::{Entry, EntryState, MirrorRow};
+use crate::mirror::{MirrorPath, State as FileState};
+use crate::wording::{JsonPath, file_time, shown, time};
+
+use super::args::{Global, Ls, State};
+use super::exit::{Exit, Failure};
+use super::output::{Output, Tone};
+use super::places;
+
+/// A line of `ls --json`; its form is fixed.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    path: JsonPath,
+    state: &'static str,
+    size: u64,
+    modified_at: Option<String>,
+    blake3: Option<String>,
+    hash: Option<String>,
+    proof: Option<String>,
+    url: Option<String>,
+    remote_dir: Option<String>,
+    stored_at: Option<String>,
+    error: Option<String>,
+}
+
+pub(super) fn run(global: &Global, command: &Ls, output: &Output) -> Result<Exit, Failure> {
+    let ledger = places::open(&places::state_dir(global, &command.which)?)?;
+    let url = ledger.agent()?.map(|agent| agent.url);
+    let mirrors = ledger.active_mirrors()?;
+    let mut wanted: Vec<(&MirrorRow, MirrorPath)> = Vec::new();
+    for path in &command.paths {
+        wanted.push(places::find(&mirrors, path)?);
+    }
+    if command.paths.is_empty() {
+        wanted.extend(mirrors.iter().map(|mirror| (mirror, MirrorPath::top())));
+    }
+    let mut exit = Exit::Fine;
+    for ((mirror, prefix), given) in wanted.iter().zip(command.paths.iter().map(Some).chain(std::iter::repeat(None))) {
+        let mut any = false;
+        let mut is_read = true;
+        ledger.entries(mirror.id, prefix, |entry| {
+            any = true;
+            if command.state.is_none_or(|state| state.is(entry.state)) {
+                let line = line(mirror, &entry, url.as_deref());
+                is_read = output.line_if_read(if command.json {
+                    serde_json::to_string(&line).unwrap_or_default()
+                } else {
+                    human(&line, output)
+                });
+            }
+            is_read
+        })?;
+        if let Some(given) = given.filter(|_| !any) {
+            output.note(format_args!("error: nothing is known of `{}`", shown(given)));
+            output.note(format_args!("hint: `dstor-sync why {}` tells more", shown(given)));
+            exit = Exit::Attention;
+        }
+    }
+    Ok(exit)
+}
+
+impl State {
+    fn is(self, state: EntryState) -> bool {
+        state
+            == match self {
+                Self::Pending => EntryState::Pending,
+                Self::Uploading => EntryState::Uploading,
+                Self::Stored => EntryState::Settled(FileState::Stored),
+                Self::Failed => EntryState::Settled(FileState::Failed),
+                Self::Skipped => EntryState::Settled(FileState::Skipped),
+                Self::Gone => EntryState::Settled(FileState::Gone),
+            }
+    }
+}
+
+fn line(mirror: &MirrorRow, entry: &Entry, url: Option<&str>) -> Line {
+    let held = entry.row.as_ref().and_then(|row| row.held.as_ref());
+    Line {
+        path: JsonPath::new(&entry.path.under(&mirror.settings.path)),
+        state: entry.state.word(),
+        size: entry.size,
+        modified_at: entry.row.as_ref().and_then(|row| file_time(row.recorded.stat.mtime)),
+        blake3: held.map(|held| held.digest.to_string()),
+        hash: held.map(|held| held.hash.to_string()),
+        proof: held.and_then(|held| held.proof.clone()),
+        url: held.zip(url).map(|(held, url)| link(url, &held.hash)),
+        remote_dir: entry.remote.as_deref().map(|remote| match remote.split_once(':') {
+            Some(("id", id)) => format!("#{id}"),
+            Some((_, path)) => path.to_owned(),
+            None => remote.to_owned(),
+        }),
+        stored_at: held.map(|held| time(held.at)),
+        error: entry.reason.as_ref().map(|(_, message)| message.clone()),
+    }
+}
+
+fn human(line: &Line, output: &Output) -> String {
+    let tone = match line.state {
+        "stored" => Tone::Good,
+        "failed" => Tone::Bad,
+        "pending" | "uploading" => Tone::Busy,
+        _ => Tone::Faint,
+    };
+    let state = output.paint(&format!("{:<9}", line.state), tone);
+    let tail = match (&line.error, &line.url) {
+        (Some(error), _) => shown(error),
+        (None, Some(url)) => shown(url),
+        (None, None) => String::new(),
+    };
+    format!("{state}  {}  {tail}", line.path.shown()).trim_end().to_owned()
+}

@@ -1,0 +1,63 @@
+//! The command line: arguments in, text and exit status out. Nothing else prints.
+
+mod agent;
+mod args;
+mod config;
+mod exit;
+mod logs;
+mod ls;
+mod output;
+mod places;
+mod root;
+mod sandbox;
+mod setup;
+mod signals;
+mod status;
+mod sync;
+mod wait;
+mod why;
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command, ConfigCommand, RootCommand};
+pub use exit::Exit;
+use exit::Failure;
+use output::Output;
+
+/// Runs the command line `arguments`, the program's name first, and returns the process's exit status.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to stdout and are fine; the rest is usage. A closed pipe is nobody's fault.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Fine };
+        }
+    };
+    let output = Output::new(arguments.global.color);
+    match dispatch(arguments, &output) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
+    let Arguments { global, command } = arguments;
+    match command {
+        Command::Run(command) => agent::run(&global, &command, output),
+        Command::Sync(command) => sync::run(&global, &command, output),
+        Command::Status(command) => status::run(&global, &command, output),
+        Command::Ls(command) => ls::run(&global, &command, output),
+        Command::Why(command) => why::run(&global, &command, output),
+        Command::Wait(command) => wait::run(&global, &command, output),
+        Command::Config { command: ConfigCommand::Check } => config::check(&global, output),
+        Command::Config { command: ConfigCommand::Show } => config::show(&global, output),
+        Command::Root { command: RootCommand::Accept(command) } => root::accept(&global, &command, output),
+        Command::Sandbox(command) => sandbox::run(&global, command, output),
+    }
+}

@@ -1,0 +1,90 @@
+//! The only place that prints: stdout is the answer, stderr is about it.
+
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+
+use super::args::Color;
+use super::exit::Failure;
+
+/// Where results and messages go, and whether in colour.
+pub(super) struct Output {
+    color: Color,
+}
+
+/// What a word means, for its colour.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Good,
+    Busy,
+    Bad,
+    Faint,
+}
+
+impl Output {
+    pub(super) fn new(color: Color) -> Self {
+        Self { color }
+    }
+
+    /// A line of the answer. A reader who has gone is no fault (F14).
+    pub(super) fn line(&self, line: impl Display) {
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+
+    /// A line of the answer; `false` if nobody reads on.
+    pub(super) fn line_if_read(&self, line: impl Display) -> bool {
+        writeln!(std::io::stdout().lock(), "{line}").is_ok()
+    }
+
+    /// A line about the answer.
+    pub(super) fn note(&self, line: impl Display) {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    }
+
+    pub(super) fn failure(&self, failure: &Failure) {
+        let bad = self.on(std::io::stderr().is_terminal());
+        for (what, hint) in &failure.said {
+            self.note(format_args!("{} {what}", painted("error:", Tone::Bad, bad)));
+            if let Some(hint) = hint {
+                self.note(format_args!("{} {hint}", painted("hint:", Tone::Faint, bad)));
+            }
+        }
+    }
+
+    /// `text` in the colour of its meaning, for stdout.
+    pub(super) fn paint(&self, text: &str, tone: Tone) -> String {
+        painted(text, tone, self.on(std::io::stdout().is_terminal()))
+    }
+
+    pub(super) fn colors_stderr(&self) -> bool {
+        self.on(std::io::stderr().is_terminal())
+    }
+
+    /// Whether stdout is a terminal that moves its cursor.
+    pub(super) fn is_interactive(&self) -> bool {
+        std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    }
+
+    fn on(&self, is_terminal: bool) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+                is_terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+            }
+        }
+    }
+}
+
+fn painted(text: &str, tone: Tone, on: bool) -> String {
+    if !on {
+        return text.to_owned();
+    }
+    let code = match tone {
+        Tone::Good => "32",
+        Tone::Busy => "33",
+        Tone::Bad => "31;1",
+        Tone::Faint => "2",
+    };
+    format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}

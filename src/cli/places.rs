@@ -1,0 +1,71 @@
+//! Which state directory a command is about, and which mirror a path belongs to.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Environment, Overrides};
+use crate::ledger::{AgentLock, Ledger, MirrorRow};
+use crate::mirror::MirrorPath;
+use crate::plan::LEDGER;
+use crate::wording::shown;
+
+use super::args::{Global, Run, Which};
+use super::exit::{Exit, Failure};
+
+/// Where `run --sandbox` keeps its ledger and objects, below the state directory.
+pub(super) const SANDBOX: &str = "sandbox";
+
+pub(super) fn overrides(global: &Global, run: Option<&Run>) -> Overrides {
+    Overrides {
+        config: global.config.clone(),
+        state_dir: global.state_dir.clone(),
+        dir: run.and_then(|run| run.dir.clone()),
+        remote: run.and_then(|run| run.remote.clone()),
+        sandbox: run.is_some_and(|run| run.sandbox),
+    }
+}
+
+/// The state directory whose ledger a reading command is about. Where only a sandbox ever ran, that one.
+pub(super) fn state_dir(global: &Global, which: &Which) -> Result<PathBuf, Failure> {
+    let base = config::state_dir(&overrides(global, None), &Environment::of_process())?;
+    let sandbox = base.join(SANDBOX);
+    let only_sandbox = !base.join(LEDGER).exists() && sandbox.join(LEDGER).exists();
+    Ok(if which.sandbox || only_sandbox { sandbox } else { base })
+}
+
+/// A word for who asks about an agent that does not run while one with a sandbox does.
+pub(super) fn other_agent(state_dir: &Path) -> Option<&'static str> {
+    (!AgentLock::is_held(state_dir) && AgentLock::is_held(&state_dir.join(SANDBOX)))
+        .then_some("an agent with a sandbox is running; `dstor-sync status --sandbox` tells of it")
+}
+
+/// A path on the command line, as mirrors know it: absolute, links resolved in all but its last part.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    let absolute = std::path::absolute(path)?;
+    let resolved = match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) if !path.ends_with("..") => parent.canonicalize().map(|parent| parent.join(name)),
+        _ => absolute.canonicalize(),
+    };
+    // A directory given with a slash at its end, or one that is itself a link to a mirror, is resolved as a whole below.
+    Ok(resolved.unwrap_or(absolute))
+}
+
+/// The mirror that `path` lies in, and where.
+pub(super) fn find<'a>(mirrors: &'a [MirrorRow], path: &Path) -> Result<(&'a MirrorRow, MirrorPath), Failure> {
+    let absolute = absolute(path)?;
+    let candidates = [Some(absolute.clone()), absolute.canonicalize().ok()];
+    for candidate in candidates.iter().flatten() {
+        for mirror in mirrors {
+            if let Some(below) = MirrorPath::relative(&mirror.settings.path, candidate) {
+                return Ok((mirror, below));
+            }
+        }
+    }
+    let known: Vec<String> = mirrors.iter().map(|mirror| format!("`{}`", shown(&mirror.settings.path))).collect();
+    let hint =
+        if known.is_empty() { "there is no mirror yet".into() } else { format!("mirrors: {}", known.join(", ")) };
+    Err(Failure::new(Exit::Attention, format!("`{}` is in no mirror", shown(path))).with_hint(hint))
+}
+
+pub(super) fn open(state_dir: &Path) -> Result<Ledger, Failure> {
+    Ok(Ledger::open_read_only(&state_dir.join(LEDGER))?)
+}

@@ -1,0 +1,47 @@
+//! The first SIGINT or SIGTERM asks to stop, the second ends at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tokio::sync::watch;
+
+use crate::upload::Stop;
+
+use super::Exit;
+
+/// Which signal asked to stop.
+#[derive(Clone, Default)]
+pub(super) struct Signal(Arc<AtomicI32>);
+
+impl Signal {
+    /// The exit status of a command that was stopped before it was done.
+    pub(super) fn exit(&self) -> Exit {
+        if self.0.load(Ordering::Relaxed) == SIGTERM { Exit::Terminated } else { Exit::Interrupted }
+    }
+}
+
+/// Listens for signals from now on.
+///
+/// # Errors
+/// If the system takes no handlers.
+pub(super) fn listen() -> std::io::Result<(watch::Receiver<Stop>, Signal)> {
+    let (send, stop) = watch::channel(Stop::Go);
+    let first = Signal::default();
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let seen = first.clone();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if seen.0.swap(signal, Ordering::Relaxed) != 0 {
+                #[expect(
+                    clippy::exit,
+                    reason = "the second signal asks for exactly this; a killed agent loses nothing"
+                )]
+                std::process::exit(u8::from(Exit::Interrupted).into());
+            }
+            send.send_replace(Stop::Soon);
+        }
+    })?;
+    Ok((stop, first))
+}

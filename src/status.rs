@@ -1,0 +1,225 @@
+//! What the agent is doing and what needs attention, read from the ledger and its lock: no socket, no PID file.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::ledger::{AgentLock, AgentState, Auth, Counts, Ledger, LedgerError, MirrorRow, Watching};
+use crate::mirror::Placement;
+use crate::plan::LEDGER;
+use crate::wording::{JsonPath, time};
+
+/// The form of the JSON below.
+const SCHEMA: u32 = 1;
+/// Problems that are listed of each kind; their number is in the counts.
+const MOST_PROBLEMS: u32 = 1000;
+
+/// Everything that `status` tells; its JSON form is fixed.
+#[derive(Serialize, Debug)]
+pub struct Status {
+    schema: u32,
+    /// The agent.
+    pub agent: AgentStatus,
+    /// The service.
+    pub dstor: DstorStatus,
+    /// The mirrors of the agent that ran last.
+    pub mirrors: Vec<MirrorStatus>,
+    /// What failed, or waits after a failure.
+    pub problems: Vec<ProblemStatus>,
+}
+
+/// The agent.
+#[derive(Serialize, Debug)]
+pub struct AgentStatus {
+    /// `running`, `starting`, `stopping`, `stopped` or `dead`.
+    pub state: &'static str,
+    /// Its process, while it runs.
+    pub pid: Option<u32>,
+    /// When it last started.
+    pub since: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Whether it was told to pause.
+    pub paused: bool,
+}
+
+/// The service.
+#[derive(Serialize, Debug)]
+pub struct DstorStatus {
+    /// Its base address.
+    pub url: Option<String>,
+    /// `ok`, `refused`, `missing` or `unknown`.
+    pub auth: &'static str,
+    /// Whether the last request was answered; null: none was made.
+    pub reachable: Option<bool>,
+    /// When the access token expires.
+    pub token_expires_at: Option<String>,
+    /// Requests for a token since the agent started.
+    pub token_requests: u64,
+    /// The last failure that concerned the whole account.
+    pub last_error: Option<String>,
+}
+
+/// One mirror.
+#[derive(Serialize, Debug)]
+pub struct MirrorStatus {
+    /// Its directory.
+    #[serde(flatten)]
+    pub path: JsonPath,
+    /// The dStor directory's path; null for one placed by number.
+    pub remote: Option<String>,
+    /// The dStor directory's number; null for one placed by path.
+    pub remote_id: Option<u64>,
+    /// `events`, `polling` or `missing`.
+    pub watch: &'static str,
+    /// What a person should know about that.
+    pub watch_note: Option<String>,
+    /// When a full scan last ended well.
+    pub last_scan_at: Option<String>,
+    /// Files by state.
+    pub files: FileCounts,
+    /// Their bytes.
+    pub bytes: ByteCounts,
+}
+
+/// Files by state.
+#[derive(Serialize, Debug)]
+#[expect(missing_docs, reason = "each is the number of files in the state of that name")]
+pub struct FileCounts {
+    pub stored: u64,
+    pub proved: u64,
+    pub pending: u64,
+    pub uploading: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    pub gone: u64,
+}
+
+/// Bytes by state.
+#[derive(Serialize, Debug)]
+pub struct ByteCounts {
+    /// Of what dStor holds.
+    pub stored: u64,
+    /// Of what waits or is under way.
+    pub pending: u64,
+}
+
+/// A path that failed, or waits after a failure.
+#[derive(Serialize, Debug)]
+pub struct ProblemStatus {
+    /// The path.
+    #[serde(flatten)]
+    pub path: JsonPath,
+    /// `failed`, `pending` or `uploading`.
+    pub state: &'static str,
+    /// A fixed word.
+    pub code: String,
+    /// For a person.
+    pub message: String,
+    /// Failures so far.
+    pub attempts: u32,
+    /// Since when.
+    pub since: String,
+    /// When it is tried next.
+    pub next_attempt_at: Option<String>,
+}
+
+impl Status {
+    /// Blocking: reads how things stand from the ledger in `state_dir`.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn read(state_dir: &Path) -> Result<Self, LedgerError> {
+        let ledger = Ledger::open_read_only(&state_dir.join(LEDGER))?;
+        // The lock first: an agent that ends between the two reads is then told as running, not as dead.
+        let is_alive = AgentLock::is_held(state_dir);
+        let row = ledger.agent()?;
+        let mirrors = ledger.active_mirrors()?;
+        let state = match (is_alive, row.as_ref().map(|row| row.state)) {
+            (true, Some(AgentState::Stopped) | None) => "starting",
+            (true, Some(state)) => state.word(),
+            (false, Some(AgentState::Stopped) | None) => "stopped",
+            (false, Some(AgentState::Starting | AgentState::Running | AgentState::Stopping)) => "dead",
+        };
+        let problems = ledger.problems(MOST_PROBLEMS)?;
+        let path_of = |id| mirrors.iter().find(|mirror| mirror.id == id).map(|mirror| &mirror.settings.path);
+        Ok(Self {
+            schema: SCHEMA,
+            agent: AgentStatus {
+                state,
+                pid: row.as_ref().filter(|_| is_alive).map(|row| row.pid),
+                since: row.as_ref().map(|row| time(row.since)),
+                version: row.as_ref().map(|row| row.version.clone()),
+                paused: false,
+            },
+            dstor: DstorStatus {
+                url: row.as_ref().map(|row| row.url.trim_end_matches('/').to_owned()),
+                auth: row.as_ref().map_or(Auth::Unknown, |row| row.dstor.auth).word(),
+                reachable: row.as_ref().and_then(|row| row.dstor.reachable),
+                token_expires_at: row.as_ref().and_then(|row| row.dstor.token_expires_at).map(time),
+                token_requests: row.as_ref().map_or(0, |row| row.dstor.token_requests),
+                last_error: row.and_then(|row| row.dstor.last_error),
+            },
+            problems: problems
+                .into_iter()
+                .filter_map(|problem| {
+                    let mut path = path_of(problem.mirror)?.clone();
+                    path.push(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&problem.path));
+                    Some(ProblemStatus {
+                        path: JsonPath::new(&path),
+                        state: problem.state,
+                        code: problem.code,
+                        message: problem.message,
+                        attempts: problem.attempts,
+                        since: time(problem.since),
+                        next_attempt_at: problem.next_attempt_at.map(time),
+                    })
+                })
+                .collect(),
+            mirrors: mirrors
+                .into_iter()
+                .map(|mirror| Ok(MirrorStatus::new(&ledger.counts(mirror.id)?, mirror)))
+                .collect::<Result<_, LedgerError>>()?,
+        })
+    }
+
+    /// Whether the agent runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.agent.pid.is_some()
+    }
+
+    /// Whether a person has to do something, whatever waiting would bring.
+    #[must_use]
+    pub fn needs_attention(&self) -> bool {
+        matches!(self.dstor.auth, "refused" | "missing")
+            || self.mirrors.iter().any(|mirror| mirror.files.failed > 0 || mirror.watch == Watching::Missing.word())
+    }
+}
+
+impl MirrorStatus {
+    fn new(counts: &Counts, mirror: MirrorRow) -> Self {
+        let (remote, remote_id) = match &mirror.settings.policy.placement {
+            Placement::Path(dir) => (Some(dir.as_str().to_owned()), None),
+            Placement::Id(id) => (None, Some(*id)),
+        };
+        Self {
+            path: JsonPath::new(&mirror.settings.path),
+            remote,
+            remote_id,
+            watch: mirror.watching.word(),
+            watch_note: mirror.watch_note,
+            last_scan_at: mirror.last_scan_at.map(time),
+            files: FileCounts {
+                stored: counts.stored.files,
+                proved: counts.proved.files,
+                pending: counts.pending.files,
+                uploading: counts.uploading.files,
+                failed: counts.failed.files,
+                skipped: counts.skipped.files,
+                gone: counts.gone.files,
+            },
+            bytes: ByteCounts { stored: counts.stored.bytes, pending: counts.pending.bytes + counts.uploading.bytes },
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! How paths, times and amounts are written for people and programs.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use crate::ledger::Millis;
+use crate::mirror::escape;
+
+/// A path in JSON: exact where it is UTF-8; else escaped, with its bytes beside it.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct JsonPath {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+}
+
+impl JsonPath {
+    /// `path` for JSON.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        match path.to_str() {
+            Some(text) => Self { path: text.to_owned(), path_bytes: None },
+            None => Self { path: shown(path), path_bytes: Some(STANDARD.encode(path.as_os_str().as_bytes())) },
+        }
+    }
+
+    /// For a terminal.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.path_bytes.is_some() { self.path.clone() } else { shown(Path::new(&self.path)) }
+    }
+}
+
+/// Text for a terminal: nothing in it acts on it.
+#[must_use]
+pub fn shown(text: impl AsRef<OsStr>) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = escape(text.as_ref().as_bytes(), &mut out);
+    out
+}
+
+/// RFC 3339 in UTC, to the second.
+#[must_use]
+pub fn time(at: Millis) -> String {
+    jiff::Timestamp::from_second(at.div_euclid(1000)).map_or_else(|_| "unknown".into(), |at| at.to_string())
+}
+
+/// RFC 3339 in UTC with what the file system gives below the second; `None` beyond the years that it can say.
+#[must_use]
+pub fn file_time(at: crate::mirror::Timestamp) -> Option<String> {
+    // A nanosecond count that no time has marks a version to be compared again; its seconds are right.
+    let nanos = i32::try_from(at.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).unwrap_or(0);
+    jiff::Timestamp::new(at.seconds, nanos).ok().map(|at| at.to_string())
+}
+
+/// An amount of bytes: `512 B`, `1.2 MiB`.
+#[must_use]
+pub fn bytes(amount: u64) -> String {
+    bytesize::ByteSize(amount).display().iec().to_string()
+}
+
+/// `1 file`, `2 files`.
+#[must_use]
+pub fn files(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "file" } else { "files" })
+}
+
+/// A length of time in the two units that matter: `40 s`, `3 min`, `2 h 5 min`.
+#[must_use]
+pub fn span(length: Duration) -> String {
+    match length.as_secs() {
+        0 => format!("{} ms", length.as_millis()),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_no_text_is_given_exactly_as_well() {
+        let odd = JsonPath::new(Path::new(OsStr::from_bytes(b"/a/\xff")));
+        assert_eq!(serde_json::to_string(&odd).expect("JSON"), r#"{"path":"/a/\\xff","path_bytes":"L2Ev/w=="}"#);
+        let plain = JsonPath::new(Path::new("/a/\u{1b}é"));
+        assert_eq!(serde_json::to_string(&plain).expect("JSON"), "{\"path\":\"/a/\\u001bé\"}");
+        assert_eq!(plain.shown(), "/a/\\u{1b}é");
+    }
+
+    // B5
+    #[test]
+    fn times_before_1970_and_beyond_reason_are_no_trouble() {
+        use crate::mirror::Timestamp;
+        assert_eq!(time(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(time(Millis::MAX), "unknown");
+        assert_eq!(file_time(Timestamp { seconds: -1, nanos: 500_000_000 }).as_deref(), Some("1969-12-31T23:59:59.5Z"));
+        assert_eq!(file_time(Timestamp { seconds: i64::MAX, nanos: 0 }), None);
+    }
+
+    #[test]
+    fn amounts_are_written_as_people_read_them() {
+        assert_eq!([bytes(0), bytes(1536), bytes(5 << 30)], ["0 B", "1.5 KiB", "5.0 GiB"]);
+        let spans = [1, 119, 120, 7500, 400_000].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(spans, ["1 s", "119 s", "2 min", "2 h 5 min", "4 days"]);
+        assert_eq!(files(1), "1 file");
+    }
+}
