@@ -366,3 +366,51 @@ impl Entries {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(store: &Store, name: &str) -> io::Result<()> {
+        let place = Place::Path(RemoteDir::parse("d").expect("a path"));
+        let received = store.receive()?.finish();
+        let new = vec![NewFile { place, name: name.to_owned(), comment: None, received }];
+        store.add(&new)?;
+        store.name(new)
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_does_not_swallow_the_next_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path()).expect("it opens");
+        put(&store, "a").expect("stored");
+        store.close();
+        let log = dir.path().join("entries.jsonl");
+        let whole = fs::read(&log).expect("a log");
+        fs::write(&log, [&whole[..], b"{\"kind\":\"file\",\"na"].concat()).expect("written");
+
+        let store = Store::open(dir.path()).expect("it opens");
+        put(&store, "b").expect("stored");
+        store.close();
+        let names = |store: Store| store.files().into_iter().map(|file| file.name).collect::<Vec<_>>();
+        assert_eq!(names(Store::open(dir.path()).expect("it opens")), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_whole_line_that_cannot_be_read_is_named_and_not_passed_over() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("entries.jsonl"), "{\"kind\":\"directory\",\"id\":1,\"path\":\"a\"}\nx\n")
+            .expect("written");
+        let Err(SandboxError::Store { source, .. }) = Store::open(dir.path()) else { panic!("it opens") };
+        assert_eq!(source.to_string(), "line 2 cannot be read");
+    }
+
+    #[test]
+    fn a_closed_store_takes_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path()).expect("it opens");
+        store.close();
+        assert!(put(&store, "a").is_err());
+        assert_eq!((store.files().len(), store.has_directory(1)), (0, false));
+    }
+}

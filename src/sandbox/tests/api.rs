@@ -186,16 +186,25 @@ async fn an_upload_that_breaks_off_stores_nothing_and_leaves_nothing() {
     let world = world().await;
     let head = Framing::new("torn.bin", "B").head;
     let mut connection = TcpStream::connect(world.sandbox.address).await.expect("a connection");
-    let request = format!(
-        "POST /v1/upload/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 1000000\r\n\
-         Content-Type: multipart/form-data; boundary=B\r\n\r\n",
-        world.token
-    );
-    connection.write_all(&[request.as_bytes(), &head, &[7; 100_000]].concat()).await.expect("written");
+    connection
+        .write_all(&[raw_head(&world.token, 1_000_000).as_bytes(), &head, &[7; 100_000]].concat())
+        .await
+        .expect("written");
     eventually("it is received into a temporary file", async || world.left_incoming() == 1).await;
     drop(connection);
     eventually("the temporary file is gone", async || world.left_incoming() == 0).await;
     assert_eq!(world.sandbox.versions().expect("versions").len(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_everything_before_it_listens_sees_why_it_was_refused() {
+    let world = world().await;
+    let mut connection = TcpStream::connect(world.sandbox.address).await.expect("a connection");
+    connection.write_all(raw_head("nonsense", 20_000_000).as_bytes()).await.expect("written");
+    connection.write_all(&vec![0; 20_000_000]).await.expect("it is read to its end");
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 401");
 }
 
 #[tokio::test]

@@ -61,16 +61,15 @@ async fn a_reset_is_a_reset_and_no_proper_end() {
     let world = world().await;
     world.sandbox.misbehave(rule("upload reset-in-body x1"));
     let mut connection = TcpStream::connect(world.sandbox.address).await.expect("a connection");
-    let request = format!(
-        "POST /v1/upload/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 65536\r\n\
-         Content-Type: multipart/form-data; boundary=B\r\n\r\n",
-        world.token
-    );
     let head = Framing::new("a", "B").head;
     let rest = vec![7; 65_536 - head.len()];
-    connection.write_all(&[request.as_bytes(), &head, &rest].concat()).await.expect("written");
-    let end = connection.read(&mut [0; 1]).await.map_err(|error| error.kind());
-    assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+    connection
+        .write_all(&[raw_head(&world.token, 1_000_000).as_bytes(), &head, &rest].concat())
+        .await
+        .expect("written");
+    let mut byte = [0; 1];
+    let end = tokio::time::timeout(Duration::from_secs(3), connection.read(&mut byte)).await.expect("it ends");
+    assert_eq!(end.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
 }
 
 #[tokio::test]
@@ -163,11 +162,28 @@ async fn files_can_be_read_back_wrong() {
 #[tokio::test]
 async fn a_dropped_sandbox_resets_its_connections_and_frees_its_directory() {
     let world = world().await;
-    world.sandbox.misbehave(rule("upload stall"));
-    let upload = tokio::spawn(world.upload("a", b"x").send());
-    eventually("the request has arrived", async || world.sandbox.requests(Phase::Upload) == 1).await;
+    let mut connection = TcpStream::connect(world.sandbox.address).await.expect("a connection");
+    let begun = [raw_head(&world.token, 1_000_000).as_bytes(), &Framing::new("a", "B").head].concat();
+    connection.write_all(&begun).await.expect("written");
+    eventually("it is received into a temporary file", async || world.left_incoming() == 1).await;
+    // As a request that takes long to notice holds it.
+    let _app = Arc::clone(&world.sandbox.app);
     drop(world.sandbox);
-    let end = tokio::time::timeout(Duration::from_secs(3), upload).await.expect("it ends").expect("no panic");
-    assert!(end.is_err());
+    let mut byte = [0; 1];
+    let end = tokio::time::timeout(Duration::from_secs(3), connection.read(&mut byte)).await.expect("it ends");
+    assert_eq!(end.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
     Sandbox::start(Options::new(world.store.path())).await.expect("the directory is free");
+}
+
+#[tokio::test]
+async fn an_upload_that_hangs_does_not_hold_up_the_end_and_nothing_of_it_stays() {
+    let world = world().await;
+    let mut connection = TcpStream::connect(world.sandbox.address).await.expect("a connection");
+    let begun = [raw_head(&world.token, 1_000_000).as_bytes(), &Framing::new("a", "B").head].concat();
+    connection.write_all(&begun).await.expect("written");
+    eventually("it is received into a temporary file", async || world.left_incoming() == 1).await;
+    let app = Arc::clone(&world.sandbox.app);
+    tokio::time::timeout(Duration::from_secs(3), world.sandbox.stop()).await.expect("it stops");
+    eventually("its connection is gone", async || Arc::strong_count(&app) == 1).await;
+    assert_eq!(std::fs::read_dir(world.store.path().join("incoming")).expect("a directory").count(), 0);
 }

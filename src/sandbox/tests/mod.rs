@@ -98,6 +98,15 @@ fn framed(files: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     ("multipart/form-data; boundary=BoUnDaRy".to_owned(), body)
 }
 
+/// The head of an upload written by hand, for bodies that no proper client sends. The boundary is `B`.
+fn raw_head(token: &str, length: usize) -> String {
+    format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\
+         Content-Type: multipart/form-data; boundary=B\r\n\r\n",
+        wire::UPLOAD
+    )
+}
+
 async fn json(response: Response) -> Value {
     let bytes = response.bytes().await.expect("a body");
     serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("no JSON: {bytes:?}"))
