@@ -12,9 +12,7 @@ use crate::ledger::{AgentState, Counts, Ledger, LedgerError, Millis};
 use crate::local::{Difference, ScanSummary};
 use crate::mirror::MirrorPath;
 use crate::plan::{AssembleError, LEDGER, Plan, Works};
-use crate::upload::{
-    Folder, ReconcileError, Reconciler, Recognised, Report, Stop, Uploader, differences, recognise,
-};
+use crate::upload::{Folder, Recognised, ReconcileError, Reconciler, Report, Stop, Uploader, differences, recognise};
 
 /// A file that failed this often is left to the next pass or to the agent.
 const TRIES: u32 = 3;
