@@ -1,1 +1,8 @@
+//! The one integration binary: it links once, and its worlds share their helpers.
 
+mod agent;
+mod cli;
+mod faults;
+mod restart;
+mod roots;
+mod world;

@@ -1,0 +1,319 @@
+//! A world for one test: a real directory, a real dStor on loopback, and the real program.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use dstor_sync::sandbox::{Options, Sandbox};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a condition may take to come true on a busy machine. Nothing waits this long when all is well.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+pub struct World {
+    dir: TempDir,
+    sandbox: Option<Sandbox>,
+    config: String,
+    uid: Option<u32>,
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// The agent. Killed at the end of the test, if it still runs.
+pub struct Agent {
+    child: Child,
+    log: PathBuf,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with("", "").await
+    }
+
+    /// A world whose config has these lines more, in the mirror's section and at its end.
+    pub async fn with(mirror: &str, more: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::create_dir(dir.path().join("mirror")).expect("made");
+        let mut world = Self { sandbox: None, config: String::new(), uid: None, dir };
+        world.start_sandbox(0).await;
+        let sandbox = world.sandbox();
+        let key = world.base().join("key");
+        fs::write(&key, sandbox.api_key()).expect("written");
+        private(&key);
+        world.config = format!(
+            "[dstor]\nurl = \"{}\"\napi_key_file = \"{}\"\n\n[[mirror]]\npath = \"{}\"\nremote = \"Docs\"\n{mirror}\n\n\
+             [watch]\nsettle = \"100ms\"\nmax_delay = \"2s\"\n\n[upload]\nretry_max_delay = \"1s\"\n{more}\n",
+            sandbox.url(),
+            key.display(),
+            world.mirror().display(),
+        );
+        fs::write(world.base().join("config.toml"), &world.config).expect("written");
+        private(&world.base().join("config.toml"));
+        world
+    }
+
+    /// From now on the program runs as an ordinary user, whom permissions hold for. `false`: this test is not root.
+    pub fn become_ordinary(&mut self) -> bool {
+        if !rustix::process::geteuid().is_root() {
+            return true;
+        }
+        const NOBODY: u32 = 65_534;
+        self.uid = Some(NOBODY);
+        let mut all = vec![self.base().to_owned()];
+        while let Some(path) = all.pop() {
+            std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).expect("given away");
+            if path.is_dir() {
+                all.extend(fs::read_dir(&path).expect("read").map(|entry| entry.expect("an entry").path()));
+            }
+        }
+        true
+    }
+
+    pub async fn start_sandbox(&mut self, port: u16) {
+        let mut options = Options::new(self.base().join("dstor"));
+        options.listen.set_port(port);
+        self.sandbox = Some(Sandbox::start(options).await.expect("a sandbox"));
+    }
+
+    pub async fn stop_sandbox(&mut self) -> u16 {
+        let sandbox = self.sandbox.take().expect("a sandbox");
+        let port = sandbox.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        sandbox.stop().await;
+        port
+    }
+
+    pub fn sandbox(&self) -> &Sandbox {
+        self.sandbox.as_ref().expect("a sandbox")
+    }
+
+    pub fn misbehave(&self, rule: &str) {
+        self.sandbox().misbehave(rule.parse().expect("a rule"));
+    }
+
+    pub fn base(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn mirror(&self) -> PathBuf {
+        self.base().join("mirror")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.base().join("state")
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.mirror().join(below)
+    }
+
+    /// Writes a file of the mirror, and the directories above it.
+    pub fn write(&self, below: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(below);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(&path, content).expect("written");
+        path
+    }
+
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    pub fn set_config(&mut self, config: String) {
+        fs::write(self.base().join("config.toml"), &config).expect("written");
+        self.config = config;
+    }
+
+    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dstor-sync"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.base())
+            .env("PATH", "/usr/bin:/bin")
+            .env("DSTOR_SYNC_CONFIG", self.base().join("config.toml"))
+            .env("DSTOR_SYNC_STATE_DIR", self.state_dir())
+            .current_dir(self.base())
+            .stdin(Stdio::null());
+        if let Some(uid) = self.uid {
+            use std::os::unix::process::CommandExt as _;
+            command.uid(uid).gid(uid);
+        }
+        command
+    }
+
+    /// Runs a command to its end. The sandbox lives on another thread of this process and goes on meanwhile.
+    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Said {
+        tokio::task::block_in_place(|| said(self.command(arguments)))
+    }
+
+    pub fn start(&self) -> Agent {
+        self.start_with(&["run"])
+    }
+
+    pub fn start_with(&self, arguments: &[&str]) -> Agent {
+        let log = self.base().join(format!("log-{}", fastrand::u32(..)));
+        let open = || fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let child = self.command(arguments).stdout(open()).stderr(open()).spawn().expect("started");
+        Agent { child, log }
+    }
+
+    pub fn status(&self) -> Value {
+        let said = self.run(&["status", "--json"]);
+        if said.stdout.is_empty() { Value::Null } else { serde_json::from_str(&said.stdout).expect("JSON") }
+    }
+
+    /// The first mirror's number of files in a state.
+    pub fn count(&self, state: &str) -> u64 {
+        self.status()["mirrors"][0]["files"][state].as_u64().unwrap_or(u64::MAX)
+    }
+
+    /// The lines of `ls --json`, by path below the mirror.
+    pub fn ls(&self) -> BTreeMap<String, Value> {
+        let said = self.run(&["ls", "--json"]);
+        let top = format!("{}/", self.mirror().display());
+        let lines = said.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.map(|line| (line["path"].as_str().expect("a path").trim_start_matches(&top).to_owned(), line)).collect()
+    }
+
+    /// The state of each path, as `ls` tells it.
+    pub fn states(&self) -> BTreeMap<String, String> {
+        self.ls().into_iter().map(|(path, line)| (path, line["state"].as_str().expect("a state").to_owned())).collect()
+    }
+
+    /// Path and bytes of all files that dStor holds below the mirror's directory there.
+    pub fn remote(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let files = self.sandbox().files().expect("files");
+        files
+            .into_iter()
+            .map(|file| {
+                let below =
+                    file.directory.strip_prefix("Docs").expect("in the mirror's directory").trim_start_matches('/');
+                let path = if below.is_empty() { file.name } else { format!("{below}/{}", file.name) };
+                (path.into_bytes(), self.sandbox().content(&file.hash).expect("its content"))
+            })
+            .collect()
+    }
+
+    /// Path and bytes of all regular files in the mirror.
+    pub fn local(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        let mut dirs = vec![self.mirror()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).expect("read") {
+                let path = entry.expect("an entry").path();
+                let kind = path.symlink_metadata().expect("looked").file_type();
+                if kind.is_dir() {
+                    dirs.push(path);
+                } else if kind.is_file() {
+                    let below = path.strip_prefix(self.mirror()).expect("below").as_os_str().as_bytes().to_vec();
+                    files.insert(below, fs::read(&path).expect("read"));
+                }
+            }
+        }
+        files
+    }
+
+    /// Waits until the queue is empty and dStor holds exactly these paths and bytes under their names.
+    pub async fn until_mirrored(&self) {
+        let wanted = self.local();
+        self.until("dStor holds every file of the mirror and the queue is empty", || {
+            let remote = self.remote();
+            let all = wanted.iter().all(|(path, bytes)| remote.get(path) == Some(bytes));
+            all && self.count("pending") == 0 && self.count("uploading") == 0
+        })
+        .await;
+    }
+
+    /// Waits until `condition` holds. Fails with the agent's log after the deadline.
+    pub async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !condition() {
+            assert!(begun.elapsed() < DEADLINE, "never came true: {what}\n{}", self.story());
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// What a person would look at to see what went wrong.
+    pub fn story(&self) -> String {
+        let mut story = format!("{:#}\n", self.status());
+        for entry in fs::read_dir(self.base()).expect("read").flatten() {
+            if entry.file_name().as_bytes().starts_with(b"log-") {
+                story.push_str(&String::from_utf8_lossy(&fs::read(entry.path()).expect("read")));
+            }
+        }
+        story
+    }
+}
+
+impl Agent {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("the log")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a small number")).expect("a process");
+        kill_process(pid, signal).expect("signalled");
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        tokio::task::block_in_place(|| {
+            let begun = Instant::now();
+            loop {
+                if let Some(status) = self.child.try_wait().expect("waited") {
+                    return status;
+                }
+                assert!(begun.elapsed() < DEADLINE, "it does not end:\n{}", self.log());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        })
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn stop(mut self) -> i32 {
+        self.signal(Signal::TERM);
+        self.end().code().expect("an exit status")
+    }
+
+    pub fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.end();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn said(mut command: Command) -> Said {
+    let output = command.output().expect("started");
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+pub fn private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("made private");
+}
