@@ -33,10 +33,13 @@ async fn faults_that_pass_delay_a_file_and_lose_none() {
         }
         let agent = world.start();
         world.until_mirrored().await;
-        let status = world.status();
         assert_eq!(world.count("stored"), 5, "{fault}");
-        assert_eq!(status["problems"], serde_json::json!([]), "{fault}");
-        assert_eq!(status["dstor"]["reachable"], true, "{fault}");
+        world
+            .until(&format!("all is well after {fault}"), || {
+                let status = world.status();
+                status["dstor"]["reachable"] == true && status["problems"] == serde_json::json!([])
+            })
+            .await;
         assert_eq!(agent.stop(), 0, "{fault}");
     }
 }
@@ -81,7 +84,7 @@ async fn revoked_tokens_are_replaced_by_one_request_however_many_workers_meet_th
     }
     world.until_mirrored().await;
     assert_eq!(world.sandbox().requests(Phase::Token), 2);
-    assert_eq!(world.status()["dstor"]["token_requests"], 2);
+    world.until("status knows", || world.status()["dstor"]["token_requests"] == 2).await;
     assert_eq!(agent.stop(), 0);
 }
 
@@ -102,7 +105,7 @@ async fn refused_credentials_are_asked_about_once_and_again_when_they_change() {
     fs::write(&key, good).expect("written");
     world.until_mirrored().await;
     assert_eq!(world.sandbox().requests(Phase::Token), 2);
-    assert_eq!(world.status()["dstor"]["auth"], "ok");
+    world.until("status knows", || world.status()["dstor"]["auth"] == "ok").await;
     assert_eq!(agent.stop(), 0);
 }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// How long a condition may take to come true on a busy machine. Nothing waits this long when all is well.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-pub struct World {
+pub(crate) struct World {
     dir: TempDir,
     sandbox: Option<Sandbox>,
     config: String,
@@ -24,25 +24,25 @@ pub struct World {
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// The agent. Killed at the end of the test, if it still runs.
-pub struct Agent {
+pub(crate) struct Agent {
     child: Child,
     log: PathBuf,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with("", "").await
     }
 
     /// A world whose config has these lines more, in the mirror's section and at its end.
-    pub async fn with(mirror: &str, more: &str) -> Self {
+    pub(crate) async fn with(mirror: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("mirror")).expect("made");
         let mut world = Self { sandbox: None, config: String::new(), uid: None, dir };
@@ -63,12 +63,12 @@ impl World {
         world
     }
 
-    /// From now on the program runs as an ordinary user, whom permissions hold for. `false`: this test is not root.
-    pub fn become_ordinary(&mut self) -> bool {
-        if !rustix::process::geteuid().is_root() {
-            return true;
-        }
+    /// From now on the program runs as an ordinary user, whom permissions hold for; as it does anyway if this is none.
+    pub(crate) fn become_ordinary(&mut self) {
         const NOBODY: u32 = 65_534;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
         self.uid = Some(NOBODY);
         let mut all = vec![self.base().to_owned()];
         while let Some(path) = all.pop() {
@@ -77,64 +77,63 @@ impl World {
                 all.extend(fs::read_dir(&path).expect("read").map(|entry| entry.expect("an entry").path()));
             }
         }
-        true
     }
 
-    pub async fn start_sandbox(&mut self, port: u16) {
+    pub(crate) async fn start_sandbox(&mut self, port: u16) {
         let mut options = Options::new(self.base().join("dstor"));
         options.listen.set_port(port);
         self.sandbox = Some(Sandbox::start(options).await.expect("a sandbox"));
     }
 
-    pub async fn stop_sandbox(&mut self) -> u16 {
+    pub(crate) async fn stop_sandbox(&mut self) -> u16 {
         let sandbox = self.sandbox.take().expect("a sandbox");
         let port = sandbox.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         sandbox.stop().await;
         port
     }
 
-    pub fn sandbox(&self) -> &Sandbox {
+    pub(crate) fn sandbox(&self) -> &Sandbox {
         self.sandbox.as_ref().expect("a sandbox")
     }
 
-    pub fn misbehave(&self, rule: &str) {
+    pub(crate) fn misbehave(&self, rule: &str) {
         self.sandbox().misbehave(rule.parse().expect("a rule"));
     }
 
-    pub fn base(&self) -> &Path {
+    pub(crate) fn base(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn mirror(&self) -> PathBuf {
+    pub(crate) fn mirror(&self) -> PathBuf {
         self.base().join("mirror")
     }
 
-    pub fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.base().join("state")
     }
 
-    pub fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.mirror().join(below)
     }
 
     /// Writes a file of the mirror, and the directories above it.
-    pub fn write(&self, below: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, below: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(below);
         fs::create_dir_all(path.parent().expect("a parent")).expect("made");
         fs::write(&path, content).expect("written");
         path
     }
 
-    pub fn config(&self) -> &str {
+    pub(crate) fn config(&self) -> &str {
         &self.config
     }
 
-    pub fn set_config(&mut self, config: String) {
+    pub(crate) fn set_config(&mut self, config: String) {
         fs::write(self.base().join("config.toml"), &config).expect("written");
         self.config = config;
     }
 
-    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
+    pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dstor-sync"));
         command
             .args(arguments)
@@ -153,33 +152,33 @@ impl World {
     }
 
     /// Runs a command to its end. The sandbox lives on another thread of this process and goes on meanwhile.
-    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Said {
+    pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Said {
         tokio::task::block_in_place(|| said(self.command(arguments)))
     }
 
-    pub fn start(&self) -> Agent {
+    pub(crate) fn start(&self) -> Agent {
         self.start_with(&["run"])
     }
 
-    pub fn start_with(&self, arguments: &[&str]) -> Agent {
+    pub(crate) fn start_with(&self, arguments: &[&str]) -> Agent {
         let log = self.base().join(format!("log-{}", fastrand::u32(..)));
         let open = || fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let child = self.command(arguments).stdout(open()).stderr(open()).spawn().expect("started");
         Agent { child, log }
     }
 
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let said = self.run(&["status", "--json"]);
         if said.stdout.is_empty() { Value::Null } else { serde_json::from_str(&said.stdout).expect("JSON") }
     }
 
     /// The first mirror's number of files in a state.
-    pub fn count(&self, state: &str) -> u64 {
+    pub(crate) fn count(&self, state: &str) -> u64 {
         self.status()["mirrors"][0]["files"][state].as_u64().unwrap_or(u64::MAX)
     }
 
     /// The lines of `ls --json`, by path below the mirror.
-    pub fn ls(&self) -> BTreeMap<String, Value> {
+    pub(crate) fn ls(&self) -> BTreeMap<String, Value> {
         let said = self.run(&["ls", "--json"]);
         let top = format!("{}/", self.mirror().display());
         let lines = said.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -187,12 +186,12 @@ impl World {
     }
 
     /// The state of each path, as `ls` tells it.
-    pub fn states(&self) -> BTreeMap<String, String> {
+    pub(crate) fn states(&self) -> BTreeMap<String, String> {
         self.ls().into_iter().map(|(path, line)| (path, line["state"].as_str().expect("a state").to_owned())).collect()
     }
 
     /// Path and bytes of all files that dStor holds below the mirror's directory there.
-    pub fn remote(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    pub(crate) fn remote(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let files = self.sandbox().files().expect("files");
         files
             .into_iter()
@@ -206,7 +205,7 @@ impl World {
     }
 
     /// Path and bytes of all regular files in the mirror.
-    pub fn local(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    pub(crate) fn local(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut files = BTreeMap::new();
         let mut dirs = vec![self.mirror()];
         while let Some(dir) = dirs.pop() {
@@ -225,7 +224,7 @@ impl World {
     }
 
     /// Waits until the queue is empty and dStor holds exactly these paths and bytes under their names.
-    pub async fn until_mirrored(&self) {
+    pub(crate) async fn until_mirrored(&self) {
         let wanted = self.local();
         self.until("dStor holds every file of the mirror and the queue is empty", || {
             let remote = self.remote();
@@ -236,7 +235,7 @@ impl World {
     }
 
     /// Waits until `condition` holds. Fails with the agent's log after the deadline.
-    pub async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !condition() {
             assert!(begun.elapsed() < DEADLINE, "never came true: {what}\n{}", self.story());
@@ -245,7 +244,7 @@ impl World {
     }
 
     /// What a person would look at to see what went wrong.
-    pub fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let mut story = format!("{:#}\n", self.status());
         for entry in fs::read_dir(self.base()).expect("read").flatten() {
             if entry.file_name().as_bytes().starts_with(b"log-") {
@@ -257,21 +256,21 @@ impl World {
 }
 
 impl Agent {
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("the log")
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a small number")).expect("a process");
         kill_process(pid, signal).expect("signalled");
     }
 
     /// Waits for its end.
-    pub fn end(&mut self) -> ExitStatus {
+    pub(crate) fn end(&mut self) -> ExitStatus {
         tokio::task::block_in_place(|| {
             let begun = Instant::now();
             loop {
@@ -285,12 +284,12 @@ impl Agent {
     }
 
     /// Asks it to stop and waits for its end.
-    pub fn stop(mut self) -> i32 {
+    pub(crate) fn stop(mut self) -> i32 {
         self.signal(Signal::TERM);
         self.end().code().expect("an exit status")
     }
 
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.signal(Signal::KILL);
         self.end();
     }
@@ -304,7 +303,7 @@ impl Drop for Agent {
     }
 }
 
-pub fn said(mut command: Command) -> Said {
+pub(crate) fn said(mut command: Command) -> Said {
     let output = command.output().expect("started");
     Said {
         code: output.status.code().unwrap_or(-1),
@@ -313,7 +312,7 @@ pub fn said(mut command: Command) -> Said {
     }
 }
 
-pub fn private(path: &Path) {
+pub(crate) fn private(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("made private");
 }

@@ -16,6 +16,9 @@ use crate::upload::{Report, Stop, Uploader};
 
 use minder::Minder;
 
+/// The agent's row is not written more often than this.
+const BETWEEN_WORDS: Duration = Duration::from_millis(200);
+
 /// Why the agent ended without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -115,7 +118,7 @@ async fn first_failure(tasks: &mut JoinSet<Result<(), LedgerError>>) -> LedgerEr
     }
 }
 
-/// Keeps the agent's row true: writes it when something changed, at most once a second.
+/// Keeps the agent's row true: writes it when something changed, but not more often than people look.
 async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) {
     let (mut token, mut gate) = (uploader.client.tokens().facts(), uploader.gate.facts());
     let mut told = DstorFacts::default();
@@ -134,10 +137,13 @@ async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) {
             return;
         }
         tokio::select! {
-            _ = token.changed() => {}
-            _ = gate.changed() => {}
+            () = tokio::time::sleep(BETWEEN_WORDS) => {}
             _ = stop.changed() => continue,
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::select! {
+            _ = token.changed() => {}
+            _ = gate.changed() => {}
+            _ = stop.changed() => {}
+        }
     }
 }

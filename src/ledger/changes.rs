@@ -327,7 +327,7 @@ impl Ledger {
                 self.forget_below(claim.mirror, &claim.path)?;
             }
             Settlement::Refreshed(stat, mode) => {
-                self.put_stat(key, State::Stored, stat, *mode)?;
+                self.put_refreshed(key, stat, *mode)?;
                 self.forget_reason(key)?;
                 self.forget_below(claim.mirror, &claim.path)?;
             }

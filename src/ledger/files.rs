@@ -295,7 +295,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records the version that was looked at; what dStor holds stays as it is.
+    /// Records the version that was looked at, and that it is not stored; what dStor holds of the path stays as it is.
     pub(super) fn put_stat(&self, key: (i64, &[u8]), state: State, stat: &Stat, mode: u32) -> Result<(), LedgerError> {
         self.db
             .prepare_cached(
@@ -309,6 +309,28 @@ impl Ledger {
                 key.0,
                 key.1,
                 state_number(state),
+                bits_in(stat.size),
+                stat.mtime.seconds,
+                stat.mtime.nanos,
+                stat.ctime.seconds,
+                stat.ctime.nanos,
+                bits_in(stat.inode),
+                mode,
+            ])?;
+        Ok(())
+    }
+
+    /// Records that the bytes are those that dStor holds, of which there has to be a record.
+    pub(super) fn put_refreshed(&self, key: (i64, &[u8]), stat: &Stat, mode: u32) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached(
+                "UPDATE files SET state = 0, size = ?3, mtime_s = ?4, mtime_ns = ?5, ctime_s = ?6, ctime_ns = ?7,
+                   inode = ?8, mode = ?9
+                 WHERE directory_id = ?1 AND name = ?2",
+            )?
+            .execute(rusqlite::params![
+                key.0,
+                key.1,
                 bits_in(stat.size),
                 stat.mtime.seconds,
                 stat.mtime.nanos,

@@ -254,7 +254,8 @@ pub fn decide(observed: &Observed, recorded: Option<&Recorded>, admitted: Result
     }
     let Observed::File(stat) = observed else { return Decision::Nothing };
     match recorded {
-        Some(Recorded { state: State::Stored, stat: known, .. }) if known == stat => Decision::Nothing,
+        // A failed version is given up until it is another one.
+        Some(Recorded { state: State::Stored | State::Failed, stat: known, .. }) if known == stat => Decision::Nothing,
         // The stat of a stored row is that of the bytes in `digest`: another size means other bytes.
         Some(Recorded { state: State::Stored, stat: known, .. }) if known.size != stat.size => Decision::Upload,
         Some(Recorded { digest: Some(digest), .. }) => Decision::Compare(*digest),
@@ -277,6 +278,15 @@ mod tests {
     #[test]
     fn a_file_that_did_not_change_needs_nothing() {
         assert_eq!(decide(&Observed::File(STAT), Some(&row(State::Stored)), Ok(())), Decision::Nothing);
+    }
+
+    // E14
+    #[test]
+    fn a_version_that_failed_is_left_alone_and_the_next_one_is_tried() {
+        let failed = Recorded { digest: None, ..row(State::Failed) };
+        assert_eq!(decide(&Observed::File(STAT), Some(&failed), Ok(())), Decision::Nothing);
+        let next = Observed::File(Stat { mtime: NOW, ..STAT });
+        assert_eq!(decide(&next, Some(&failed), Ok(())), Decision::Upload);
     }
 
     // B3, B27

@@ -28,6 +28,8 @@ const PIECES_AHEAD: usize = 4;
 const COMPARE_AGAIN: Duration = Duration::from_secs(2);
 /// The first back-off of a single file.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Writes of one save are rarely further apart than this.
+const BETWEEN_WRITES: Duration = Duration::from_millis(200);
 /// A file that is being written to is looked at again at least this often.
 const MOVED_RETRY: Duration = Duration::from_secs(30);
 
@@ -237,9 +239,15 @@ impl Uploader {
     /// How long to wait until the file is quiet; `None` if it is, or was waited for long enough.
     fn not_quiet(&self, stat: &Stat, claim: &Claim) -> Option<Duration> {
         let now = self.queue.clock().now();
-        let wait = quiet_in(stat, now, self.settle);
         let waited = Duration::from_millis(u64::try_from(now.saturating_sub(claim.since)).unwrap_or(0));
-        (wait > 0 && waited < self.max_delay).then(|| Duration::from_millis(wait.unsigned_abs()))
+        let wanted = match waited {
+            waited if waited < self.max_delay => self.settle,
+            // It never goes quiet, and is read all the same; but not between two writes of one save, if that can be helped.
+            waited if waited < self.max_delay * 2 => self.settle.min(BETWEEN_WRITES),
+            _ => Duration::ZERO,
+        };
+        let wait = quiet_in(stat, now, wanted);
+        (wait > 0).then(|| Duration::from_millis(wait.unsigned_abs()))
     }
 
     async fn descend(&self, folder: &Arc<Folder>, path: &MirrorPath) -> Result<Outcome, Trouble> {
