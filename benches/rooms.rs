@@ -1,1 +1,104 @@
-fn main() {}
+//! The rooms' speed: `cargo bench --bench rooms`.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use dstor_sync::ledger::{Ledger, MirrorSettings, Push, Settlement, Stored, Urgency};
+use dstor_sync::mirror::{
+    CidBuilder, Debouncer, Digest, MirrorPath, Observed, Placement, Policy, Recorded, RemoteDir, Stat, State,
+    Timestamp, decide,
+};
+
+const MIB: usize = 1024 * 1024;
+
+fn hashing(bench: &mut Criterion) {
+    let bytes = vec![7; 16 * MIB];
+    let mut group = bench.benchmark_group("16 MiB");
+    group.throughput(Throughput::Bytes(bytes.len() as u64)).sample_size(20);
+    group.bench_function("blake3", |bench| bench.iter(|| Digest::of(black_box(&bytes))));
+    group.bench_function("cid", |bench| {
+        bench.iter(|| {
+            let mut cid = CidBuilder::new();
+            cid.update(black_box(&bytes));
+            cid.finish()
+        });
+    });
+    group.finish();
+}
+
+fn deciding(bench: &mut Criterion) {
+    let at = Timestamp { seconds: 1, nanos: 2 };
+    let stat = Stat { size: 1, mtime: at, ctime: at, inode: 3 };
+    let row = Recorded { state: State::Stored, stat, digest: Some(Digest::of(b"x")) };
+    bench.bench_function("decide, unchanged", |bench| {
+        bench.iter(|| decide(black_box(&Observed::File(stat)), black_box(Some(&row)), Ok(())));
+    });
+}
+
+fn debouncing(bench: &mut Criterion) {
+    bench.bench_function("debounce, 10,000 paths heard of three times", |bench| {
+        bench.iter(|| {
+            let mut debouncer = Debouncer::new(Duration::from_secs(2), Duration::from_secs(60));
+            for round in 0..3 {
+                for path in 0..10_000_u32 {
+                    debouncer.push(path, Duration::from_millis(round * 500));
+                }
+            }
+            assert_eq!(debouncer.take_due(Duration::from_secs(60)).len(), 10_000);
+        });
+    });
+}
+
+/// 1,000 files pushed, claimed and settled: what a first upload costs the ledger.
+fn recording(bench: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+    let settings = MirrorSettings {
+        path: "/m".into(),
+        policy: Policy {
+            placement: Placement::Path(RemoteDir::parse("m").expect("a path")),
+            max_file_size: u64::MAX >> 1,
+        },
+        exclude: Vec::new(),
+        hidden: true,
+    };
+    let mirror = ledger.activate_mirrors(&[settings]).expect("activated")[0];
+    let at = Timestamp { seconds: 1, nanos: 2 };
+    let stored = Settlement::Stored(Stored {
+        stat: Stat { size: 1, mtime: at, ctime: at, inode: 3 },
+        mode: 0o644,
+        digest: Digest::of(b"x"),
+        hash: CidBuilder::new().finish(),
+        is_proved: true,
+        at: 0,
+    });
+    let mut round = 0;
+    let mut group = bench.benchmark_group("ledger");
+    group.throughput(Throughput::Elements(1000)).sample_size(20);
+    group.bench_function("push, claim and settle 1,000 files", |bench| {
+        bench.iter_batched(
+            || {
+                round += 1;
+                let path = |at| format!("d{round}/f{at}");
+                let push = |at| Push {
+                    path: MirrorPath::from_bytes(path(at).as_bytes()).expect("a path"),
+                    size: 1,
+                    due_at: 0,
+                };
+                (0..1000).map(push).collect::<Vec<_>>()
+            },
+            |pushes| {
+                ledger.push(mirror, &pushes, Urgency::Scan, 0).expect("pushed");
+                for claim in ledger.claim(1, 1000).expect("claimed") {
+                    ledger.settle(&claim, &stored, None, 1).expect("settled");
+                }
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(rooms, hashing, deciding, debouncing, recording);
+criterion_main!(rooms);

@@ -61,6 +61,9 @@ pub enum EndedBy {
 /// What a mirror's scan found.
 pub type Scanned = Arc<dyn Fn(&Folder, &ScanSummary) + Send + Sync>;
 
+/// Called with each difference that a preview finds.
+pub type Each = Arc<dyn Fn(&Folder, &Difference) + Send + Sync>;
+
 /// Runs one pass.
 ///
 /// # Errors
@@ -109,7 +112,7 @@ pub async fn run(
 pub async fn preview(
     plan: &Plan,
     state_dir: &Path,
-    each: Arc<dyn Fn(&Folder, &Difference) + Send + Sync>,
+    each: Each,
 ) -> Result<Vec<(PathBuf, Result<ScanSummary, String>)>, SyncError> {
     let (_end, ended) = watch::channel(Stop::Go);
     let works = tokio::task::block_in_place(|| plan.assemble(state_dir, Arc::new(|_, _, _| {}), ended.clone()))?;

@@ -315,8 +315,8 @@ async fn an_unreadable_file_waits_and_stops_no_other() {
     world.write("shut/inner", "i");
     world.write("open", "o");
     world.become_ordinary();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("closed");
-    fs::set_permissions(world.path("shut"), fs::Permissions::from_mode(0)).expect("shut");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("closed");
+    fs::set_permissions(world.path("shut"), fs::Permissions::from_mode(0o000)).expect("shut");
     let agent = world.start();
     world
         .until("the others are stored", || {

@@ -99,7 +99,7 @@ fn serve(ledger: Ledger, opened_as: Identity, inbox: &mpsc::Receiver<Job>) {
         let mut replies = Vec::new();
         let committed = commit_group(&ledger, opened_as, first, inbox, &mut replies);
         for reply in replies {
-            reply(committed.as_ref().map(|()| ()).map_err(LedgerError::again));
+            reply(committed.as_ref().copied().map_err(LedgerError::again));
         }
     }
     // The last connection to close folds the WAL into the database.

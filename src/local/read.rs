@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn the_last_piece_of_a_file_that_moves_is_never_handed_over() {
         let bytes = vec![7; 3 * BUFFER_BYTES];
-        let deeds: [(&str, fn(&Path)); 5] = [
+        type Deed = fn(&Path);
+        let deeds: [(&str, Deed); 5] = [
             ("rewritten", |f| fs::write(f, vec![8; 3 * BUFFER_BYTES]).expect("written")),
             ("grown", |f| fs::write(f, vec![7; 4 * BUFFER_BYTES]).expect("written")),
             ("cut", |f| fs::write(f, b"x").expect("written")),

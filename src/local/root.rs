@@ -172,12 +172,14 @@ impl OpenRoot {
 }
 
 pub(crate) fn stat_of(stat: &rustix::fs::Stat) -> Stat {
-    // Nanoseconds lie below 10⁹ by POSIX; a file system that says otherwise gets 0.
-    let time = |seconds: i64, nanos: u64| Timestamp { seconds, nanos: u32::try_from(nanos).unwrap_or(0) };
+    // Nanoseconds lie below 10⁹ by POSIX; a file system that says otherwise gets 0. Their type differs by system.
+    fn time<N: TryInto<u32>>(seconds: i64, nanos: N) -> Timestamp {
+        Timestamp { seconds, nanos: nanos.try_into().unwrap_or(0) }
+    }
     Stat {
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        mtime: time(stat.st_mtime, stat.st_mtime_nsec as u64),
-        ctime: time(stat.st_ctime, stat.st_ctime_nsec as u64),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
         inode: stat.st_ino,
     }
 }

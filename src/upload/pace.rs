@@ -29,6 +29,7 @@ pub struct GateFacts {
 }
 
 /// The gate. One for all workers: a server that asks one of them to wait means all of them.
+#[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
     changed: Notify,
@@ -43,6 +44,7 @@ enum State {
 }
 
 /// The right to make requests for one change. Dropped without a word, it says nothing about dStor.
+#[derive(Debug)]
 pub struct Pass<'a> {
     gate: &'a Gate,
     is_probe: bool,
@@ -200,13 +202,13 @@ mod tests {
     #[test]
     fn while_dstor_is_down_one_asks_and_the_others_wait() {
         let gate = Gate::default();
-        let first = gate.try_pass(Instant::now()).ok().expect("open");
-        let second = gate.try_pass(Instant::now()).ok().expect("open");
+        let first = gate.try_pass(Instant::now()).expect("open");
+        let second = gate.try_pass(Instant::now()).expect("open");
         let wait = first.fail(&down()).expect("closed");
         second.fail(&down());
         let later = Instant::now() + wait + Duration::from_secs(2);
         assert!(matches!(gate.try_pass(Instant::now()), Err(Some(_))), "closed");
-        let probe = gate.try_pass(later).ok().expect("one goes ahead");
+        let probe = gate.try_pass(later).expect("one goes ahead");
         assert!(matches!(gate.try_pass(later), Err(None)), "and only one");
         probe.succeed();
         assert!(gate.try_pass(Instant::now()).is_ok());
@@ -215,9 +217,9 @@ mod tests {
     #[test]
     fn a_probe_that_had_nothing_to_ask_leaves_it_to_the_next() {
         let gate = Gate::default();
-        let closed = gate.try_pass(Instant::now()).ok().expect("open").fail(&down()).expect("closed");
+        let closed = gate.try_pass(Instant::now()).expect("open").fail(&down()).expect("closed");
         let later = Instant::now() + closed;
-        drop(gate.try_pass(later).ok().expect("probe"));
+        drop(gate.try_pass(later).expect("probe"));
         assert!(gate.try_pass(Instant::now() + closed).is_ok());
     }
 
@@ -228,7 +230,7 @@ mod tests {
         let begin = Instant::now();
         let (mut now, mut asked) = (begin, 0);
         while now < begin + Duration::from_secs(60) {
-            let pass = gate.try_pass(now).ok().expect("its turn");
+            let pass = gate.try_pass(now).expect("its turn");
             asked += 1;
             now = gate.close(&Fault::ServerError(500), pass.is_probe, now, 0.0);
             std::mem::forget(pass);
@@ -242,7 +244,7 @@ mod tests {
     fn what_retry_after_asks_for_holds_for_everyone() {
         let gate = Gate::default();
         let busy = Fault::Busy { status: 429, after: Some(Duration::from_secs(600)) };
-        let wait = gate.try_pass(Instant::now()).ok().expect("open").fail(&busy).expect("closed");
+        let wait = gate.try_pass(Instant::now()).expect("open").fail(&busy).expect("closed");
         assert!(wait > Duration::from_secs(599));
         let soon = Instant::now() + Duration::from_secs(590);
         assert!(gate.try_pass(soon).is_err());
@@ -252,7 +254,7 @@ mod tests {
     fn a_file_that_is_refused_closes_nothing() {
         let gate = Gate::default();
         let refused = Fault::Refused { status: 400, message: String::new() };
-        assert_eq!(gate.try_pass(Instant::now()).ok().expect("open").fail(&refused), None);
+        assert_eq!(gate.try_pass(Instant::now()).expect("open").fail(&refused), None);
         assert!(gate.try_pass(Instant::now()).is_ok());
         assert_eq!(gate.facts().borrow().reachable, Some(true));
     }

@@ -1,0 +1,110 @@
+//! A real tree into a sandbox and back: `cargo bench --bench tree -- DIR`.
+//!
+//! Makes one pass over DIR, reads every file back by its link, compares it with the one on disk, makes a second pass that
+//! has nothing to do, and prints what it saw. Exits with 1 if anything differs.
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use dstor_sync::sandbox::{Options, Phase, Sandbox};
+
+/// How a run of the program went.
+struct Run {
+    took: Duration,
+    peak_kib: u64,
+    last_line: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Some(tree) = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).map(PathBuf::from) else {
+        println!("usage: cargo bench --bench tree -- DIR");
+        return ExitCode::from(2);
+    };
+    let tree = tree.canonicalize().expect("the directory exists");
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let sandbox = Sandbox::start(Options::new(scratch.path().join("dstor"))).await.expect("a sandbox");
+
+    let first = pass(&tree, scratch.path(), &sandbox);
+    println!(
+        "first pass    {:.1} s, peak memory {} KiB: {}",
+        first.took.as_secs_f64(),
+        first.peak_kib,
+        first.last_line
+    );
+    let uploads = sandbox.requests(Phase::Upload);
+    println!("requests      {uploads} uploads, {} for a token", sandbox.requests(Phase::Token));
+    let second = pass(&tree, scratch.path(), &sandbox);
+    let more = sandbox.requests(Phase::Upload) - uploads;
+    println!("second pass   {:.1} s, peak memory {} KiB, {more} uploads", second.took.as_secs_f64(), second.peak_kib);
+
+    let (mut files, mut bytes, mut wrong) = (0_u64, 0_u64, 0_u64);
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
+    let listed = program(scratch.path(), &sandbox).args(["ls", "--json"]).output().expect("listed");
+    for line in String::from_utf8(listed.stdout).expect("UTF-8").lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        if line["state"] != "stored" {
+            println!("{}: {} {}", line["state"], line["path"], line["error"]);
+            continue;
+        }
+        let link = line["url"].as_str().expect("a link");
+        let stored = http.get(link).send().await.expect("answered").bytes().await.expect("its bytes");
+        let local = std::fs::read(line["path"].as_str().expect("a path")).expect("read");
+        files += 1;
+        bytes += local.len() as u64;
+        if stored != local || line["proof"] != "cid" {
+            wrong += 1;
+            println!("differs: {}", line["path"]);
+        }
+    }
+    let on_disk = regular_files(&tree);
+    println!("read back     {files} files, {bytes} bytes, {wrong} differ; on disk {on_disk} regular files");
+    if wrong == 0 && more == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn program(scratch: &Path, sandbox: &Sandbox) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dstor-sync"));
+    command
+        .env_remove("DSTOR_SYNC_CONFIG")
+        .env("XDG_CONFIG_HOME", scratch.join("config"))
+        .env("DSTOR_SYNC_STATE_DIR", scratch.join("state"))
+        .env("DSTOR_URL", sandbox.url())
+        .env("DSTOR_API_KEY", sandbox.api_key());
+    command
+}
+
+fn pass(tree: &Path, scratch: &Path, sandbox: &Sandbox) -> Run {
+    let begun = Instant::now();
+    let mut child =
+        program(scratch, sandbox).args(["--quiet", "sync"]).arg(tree).stdout(Stdio::piped()).spawn().expect("started");
+    let mut peak_kib = 0;
+    tokio::task::block_in_place(|| {
+        while child.try_wait().expect("waited").is_none() {
+            peak_kib = peak_kib.max(peak_memory_kib(child.id()).unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let took = begun.elapsed();
+    let output = child.wait_with_output().expect("ended");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Run { took, peak_kib, last_line: said.lines().last().unwrap_or_default().to_owned() }
+}
+
+/// The most memory that the process ever had, as the kernel counts it.
+fn peak_memory_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().trim_end_matches(" kB").parse().ok()
+}
+
+fn regular_files(dir: &Path) -> u64 {
+    std::fs::read_dir(dir)
+        .expect("read")
+        .flatten()
+        .map(|entry| match entry.file_type().expect("its kind") {
+            kind if kind.is_dir() => regular_files(&entry.path()),
+            kind => u64::from(kind.is_file()),
+        })
+        .sum()
+}
