@@ -10,6 +10,8 @@ mod lock;
 mod mirrors;
 mod shared;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
