@@ -181,3 +181,29 @@ fn work_is_unfinished_until_it_failed_often_enough_or_is_held() {
     world.ledger.hold(world.mirror).expect("held");
     assert!(!unfinished());
 }
+
+/// The directory was away when the agent ended, and is back when it starts again.
+#[test]
+fn held_changes_are_still_held_after_a_restart_and_released_at_once() {
+    let world = World::new();
+    world.push(&at("a"), Urgency::Event);
+    world.ledger.hold(world.mirror).expect("held");
+    world.ledger.recover_changes(1000).expect("recovered");
+    assert!(world.claim(1000).is_empty());
+    world.ledger.release(world.mirror, 1).expect("released");
+    assert_eq!(world.claim(1).len(), 1);
+}
+
+#[test]
+fn changes_of_a_mirror_that_is_not_configured_are_held_until_it_is_again() {
+    let world = World::new();
+    world.push(&at("a"), Urgency::Event);
+    world.ledger.activate_mirrors(&[mirror_to("Elsewhere")]).expect("mirrors");
+    world.ledger.recover_changes(1000).expect("recovered");
+    assert!(world.claim(HELD).is_empty());
+    assert_eq!(world.ledger.active_mirrors().expect("mirrors").len(), 1);
+    world.ledger.activate_mirrors(&[photos()]).expect("mirrors");
+    world.ledger.recover_changes(1000).expect("recovered");
+    world.ledger.release(world.mirror, 5).expect("released");
+    assert_eq!(world.claim(5).len(), 1);
+}
