@@ -213,3 +213,15 @@ fn some_stored_files_are_stored_and_no_more_than_asked_for() {
     assert_eq!(some, [(at("a"), stat(1)), (at("d/b"), stat(1))]);
     assert_eq!(world.ledger.some_stored(world.mirror, 1).expect("some").len(), 1);
 }
+
+/// As the counts have it: a path with a change is pending, whatever its row says.
+#[test]
+fn a_failed_file_that_is_tried_again_is_one_problem_at_most() {
+    let world = World::new();
+    world.put("a", &failed(1));
+    world.push(&at("a"), Urgency::Event);
+    assert_eq!(world.ledger.problems(10).expect("problems"), []);
+    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", 5000).expect("postponed");
+    let problems = world.ledger.problems(10).expect("problems");
+    assert_eq!(problems.iter().map(|problem| problem.state).collect::<Vec<_>>(), ["pending"]);
+}
