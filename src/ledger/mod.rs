@@ -169,13 +169,16 @@ impl Ledger {
     /// Opens the ledger for reading beside a running agent. Writes nothing and never checkpoints.
     ///
     /// # Errors
-    /// As [`open`](Self::open); a missing file is [`LedgerError::None`].
+    /// As [`open`](Self::open); a missing file is [`LedgerError::None`], and so is one whose tables are yet to be made.
     pub fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
         if !path.exists() {
             return Err(LedgerError::None(path.to_owned()));
         }
         let ledger = Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         ledger.db.busy_timeout(Duration::from_secs(10))?;
+        if ledger.db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
+            return Err(LedgerError::None(path.to_owned()));
+        }
         Ok(ledger)
     }
 

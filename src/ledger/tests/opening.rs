@@ -180,3 +180,16 @@ fn what_was_committed_is_there_after_the_ledger_is_opened_again() {
 fn sqlite_is_one_without_the_wal_reset_bug() {
     assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
 }
+
+/// A new agent makes the file before it makes the tables.
+#[test]
+fn reading_a_ledger_that_is_not_made_yet_says_that_there_is_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ledger.db");
+    fs::write(&path, "").expect("written");
+    let error = Ledger::open_read_only(&path).err().expect("refused");
+    assert!(matches!(error, LedgerError::None(_)), "{error:?}");
+    fs::write(&path, database("PRAGMA journal_mode = WAL; VACUUM")).expect("written");
+    let error = Ledger::open_read_only(&path).err().expect("refused");
+    assert!(matches!(error, LedgerError::None(_)), "{error:?}");
+}
