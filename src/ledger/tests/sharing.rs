@@ -176,6 +176,10 @@ fn many_files(n: u32) -> String {
     format!("much/{n:0200}")
 }
 
+fn many_directories(n: u32) -> String {
+    format!("{n:0200}/x")
+}
+
 fn set_room(shared: &Shared, pages: i64) {
     let set = move |ledger: &Ledger| {
         // Never less than it has already.
@@ -197,4 +201,24 @@ fn on_a_full_disk_nothing_claims_success_and_nothing_is_lost() {
     set_room(&shared, i64::from(u32::MAX - 1));
     shared.ledger.with_blocking(too_much(&shared, many_files)).expect("there is room again");
     assert_eq!(shared.pending(), 2001);
+}
+
+// D2
+#[test]
+fn on_a_full_disk_each_of_a_group_hears_the_truth() {
+    for much in [many_files, many_directories] {
+        let shared = Shared::new();
+        set_room(&shared, 1);
+        let works: Vec<Work> = vec![Box::new(shared.push("a")), too_much(&shared, much), Box::new(shared.push("b"))];
+        let results = together(&shared, works);
+        assert!(matches!(results[1], Err(LedgerError::Full)), "{results:?}");
+        let mut kept = 0;
+        for result in [&results[0], &results[2]] {
+            match result {
+                Ok(()) => kept += 1,
+                Err(error) => assert!(matches!(error, LedgerError::Full), "{results:?}"),
+            }
+        }
+        assert_eq!(shared.pending(), kept);
+    }
 }
