@@ -207,3 +207,21 @@ fn changes_of_a_mirror_that_is_not_configured_are_held_until_it_is_again() {
     world.ledger.release(world.mirror, 5).expect("released");
     assert_eq!(world.claim(5).len(), 1);
 }
+
+/// File systems allow files with holes up to 2^63 - 1 bytes; two of them are more than SQLite's numbers hold.
+#[test]
+fn files_too_large_to_be_added_up_do_not_stop_the_queue() {
+    let world = World::new();
+    let pushes = ["a", "b", "c"].map(|path| Push { path: at(path), size: i64::MAX.unsigned_abs(), due_at: 0 });
+    world.ledger.push(world.mirror, &pushes, Urgency::Event, 0).expect("pushed");
+    for claim in world.claim(0) {
+        world.settle(&claim, &stored(i64::MAX.unsigned_abs()));
+    }
+    assert_eq!(world.counts().stored.files, 3);
+    let row = world.ledger.recorded(world.mirror, &at("b")).expect("a row").expect("a row");
+    assert_eq!(row.stat.size, i64::MAX.unsigned_abs());
+    for path in ["a", "b", "c"] {
+        world.put(path, &Settlement::Gone);
+    }
+    assert_eq!(world.counts().stored, Tally::default());
+}
