@@ -1,6 +1,7 @@
 //! The ledger over real SQLite files: the world that its tests share.
 
 mod listing;
+mod model;
 mod opening;
 mod paths;
 mod plans;
