@@ -166,7 +166,8 @@ impl Ledger {
         Ok(Self::over(db, path))
     }
 
-    /// Opens the ledger for reading beside a running agent. Writes nothing and never checkpoints.
+    /// Opens the ledger for reading beside a running agent. Changes nothing in it and never checkpoints; SQLite's
+    /// companions of the file are made if they are not there, and stay.
     ///
     /// # Errors
     /// As [`open`](Self::open); a missing file is [`LedgerError::None`], and so is one whose tables are yet to be made.

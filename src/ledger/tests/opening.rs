@@ -139,6 +139,14 @@ fn reading_leaves_the_ledger_as_it_is() {
     let after = path.metadata().expect("stat");
     assert_eq!(after.modified().expect("a time"), before.modified().expect("a time"));
     assert!(fs::read(&path).expect("bytes") == bytes, "the file was written to");
+    // SQLite needs its companions to read, and leaves them.
+    for (name, bytes) in everything_in(dir.path()) {
+        match name.as_str() {
+            "ledger.db" | "ledger.db-shm" => {}
+            "ledger.db-wal" => assert!(bytes.is_empty(), "{name} was written to"),
+            _ => panic!("`{name}` was made"),
+        }
+    }
 }
 
 #[test]
