@@ -74,6 +74,8 @@ CREATE TABLE changes (
   name         BLOB    NOT NULL,
   generation   INTEGER NOT NULL DEFAULT 1,   -- counts how often the path was pushed: settling an older one keeps the row
   claimed      INTEGER NOT NULL DEFAULT 0 CHECK (claimed IN (0, 1)),  -- 1: a worker has it
+  heard        INTEGER NOT NULL DEFAULT 0,   -- 1: an event told of it, so its bytes may differ though its stat does not
+  unsure       INTEGER NOT NULL DEFAULT 0,   -- 1: an upload of it ended without word whether dStor has it
   size         INTEGER NOT NULL DEFAULT 0,   -- bytes as last seen; 0 if nobody looked yet
   weight       INTEGER AS (min(size, 0x100000000000)),  -- as that of files
   attempts     INTEGER NOT NULL DEFAULT 0,   -- failures since it last changed

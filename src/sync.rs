@@ -113,9 +113,11 @@ pub async fn preview(
     plan: &Plan,
     state_dir: &Path,
     each: Each,
+    stop: watch::Receiver<Stop>,
 ) -> Result<Vec<(PathBuf, Result<ScanSummary, String>)>, SyncError> {
-    let (_end, ended) = watch::channel(Stop::Go);
-    let works = tokio::task::block_in_place(|| plan.assemble(state_dir, Arc::new(|_, _, _| {}), ended.clone()))?;
+    let works = tokio::task::block_in_place(|| plan.assemble(state_dir, Arc::new(|_, _, _| {}), stop.clone()))?;
+    // It says nothing of itself: whoever asks is told of the agent that ran last.
+    works.uploader.queue.ledger().with(|ledger| ledger.set_agent_state(AgentState::Stopped)).await?;
     let mut summaries = Vec::new();
     for folder in &works.folders {
         if let Recognised::Missing(note) = recognise(folder, works.uploader.queue.ledger()).await? {
@@ -124,18 +126,18 @@ pub async fn preview(
         }
         let scanned = tokio::task::block_in_place(|| {
             let ledger = Ledger::open_read_only(&state_dir.join(LEDGER))?;
-            differences(&ledger, folder, &MirrorPath::top(), &ended, &mut |difference| {
+            differences(&ledger, folder, &MirrorPath::top(), &stop, &mut |difference| {
                 each(folder, &difference);
                 Ok(())
             })
         });
         match scanned {
             Ok(summary) => summaries.push((folder.path.clone(), Ok(summary))),
+            Err(ReconcileError::Stopped) => break,
             Err(ReconcileError::Ledger(error)) => return Err(error.into()),
             Err(error) => summaries.push((folder.path.clone(), Err(error.to_string()))),
         }
     }
-    works.uploader.queue.ledger().with(|ledger| ledger.set_agent_state(AgentState::Stopped)).await?;
     Ok(summaries)
 }
 
@@ -162,6 +164,7 @@ async fn pass(
         }
         let (id, now) = (folder.id, uploader.queue.clock().now());
         ledger.with(move |ledger| ledger.release(id, now)).await?;
+        uploader.queue.wake();
         match scan(uploader, folder).await {
             Ok(summary) => {
                 let now = uploader.queue.clock().now();

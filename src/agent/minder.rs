@@ -76,8 +76,7 @@ impl Minder {
         self.folder.watch_with(None);
         let id = self.folder.id;
         self.queue
-            .ledger()
-            .with(move |ledger| {
+            .with_room(move |ledger| {
                 ledger.set_watching(id, Watching::Missing, Some(&note))?;
                 ledger.hold(id)
             })
@@ -90,7 +89,8 @@ impl Minder {
         let begun = Instant::now();
         let mut debouncer = Debouncer::new(self.settle, self.max_delay);
         let mut scan: Option<Scanning> = Some(self.scan());
-        let mut next_scan = begun + interval;
+        // Set when a scan begins: what is asked for while it runs is behind it, and needs the next one.
+        let mut next_scan = begun + jittered(interval);
         let mut still_there = tokio::time::interval_at((begun + STILL_THERE).into(), STILL_THERE);
         loop {
             let due = debouncer.next_due().map(|due| begun + due);
@@ -109,13 +109,15 @@ impl Minder {
                         Ok(summary) => {
                             self.scanned(watching, &hearing, &summary, ready.is_some()).await?;
                             *ready = None;
-                            next_scan = Instant::now() + jittered(interval);
                         }
                         Err(ReconcileError::Root(_)) => return Ok(Ended::RootLost),
                         Err(ReconcileError::Unreadable(error)) => {
                             warn!(mirror = %self.folder.path.display(), %error, "the mirror's directory cannot be read");
                             *ready = None;
-                            next_scan = Instant::now() + interval.min(POLL);
+                            next_scan = next_scan.min(Instant::now() + POLL);
+                        }
+                        Err(ReconcileError::Ledger(LedgerError::Full)) => {
+                            next_scan = next_scan.min(Instant::now() + POLL);
                         }
                         Err(ReconcileError::Ledger(error)) => return Err(error),
                         Err(ReconcileError::Stopped) => {}
@@ -123,17 +125,24 @@ impl Minder {
                 }
                 () = until(due), if due.is_some() => self.push_due(&mut debouncer, begun).await?,
                 heard = next_heard(&mut hearing) => match heard {
-                    Heard::Path(path) if path.is_top() => {
+                    // A watcher that ended by itself hears nothing any more: everything is set up anew (A18).
+                    None => {
+                        self.stopped_within(BETWEEN_SCANS).await;
+                        return Ok(Ended::RootLost);
+                    }
+                    Some(Heard::Path(path)) if path.is_top() => {
                         if self.folder_is_lost() {
                             return Ok(Ended::RootLost);
                         }
+                        // It may have been removed and made again with the same number, and is not watched then.
+                        next_scan = next_scan.min(Instant::now() + self.settle.max(BETWEEN_SCANS));
                     }
-                    Heard::Path(path) => {
+                    Some(Heard::Path(path)) => {
                         if self.hear(path, begun, &mut debouncer) {
                             next_scan = next_scan.min(Instant::now() + self.settle);
                         }
                     }
-                    Heard::Lost => {
+                    Some(Heard::Lost) => {
                         info!(mirror = %self.folder.path.display(), "events were lost; scanning");
                         next_scan = next_scan.min(Instant::now() + BETWEEN_SCANS);
                     }
@@ -148,7 +157,10 @@ impl Minder {
                         return Ok(Ended::RootLost);
                     }
                 }
-                () = tokio::time::sleep_until(next_scan.into()), if scan.is_none() => scan = Some(self.scan()),
+                () = tokio::time::sleep_until(next_scan.into()), if scan.is_none() => {
+                    next_scan = Instant::now() + jittered(interval);
+                    scan = Some(self.scan());
+                }
             }
         }
     }
@@ -179,8 +191,7 @@ impl Minder {
         self.folder.watch_with(hearing.as_ref().map(|(watcher, _)| Arc::clone(watcher)));
         let watching = if hearing.is_some() { Watching::Events } else { Watching::Polling };
         self.queue
-            .ledger()
-            .with(move |ledger| {
+            .with_room(move |ledger| {
                 ledger.set_watching(id, watching, note.as_deref())?;
                 ledger.release(id, now)
             })
@@ -216,8 +227,7 @@ impl Minder {
             info!(mirror = %self.folder.path.display(), directories, files, bytes, excluded, unreadable, differences, "scanned");
         }
         self.queue
-            .ledger()
-            .with(move |ledger| {
+            .with_room(move |ledger| {
                 if watching == Watching::Events {
                     ledger.set_watching(id, watching, note.as_deref())?;
                 }
@@ -293,13 +303,10 @@ async fn finished(scan: &mut Option<Scanning>) -> Result<ScanSummary, ReconcileE
     }
 }
 
-async fn next_heard(hearing: &mut Option<(Arc<Watcher>, Hearing)>) -> Heard {
+/// `None`: the watcher ended by itself.
+async fn next_heard(hearing: &mut Option<(Arc<Watcher>, Hearing)>) -> Option<Heard> {
     match hearing {
-        // A watcher that ended by itself hears nothing any more: as good as lost events (A18).
-        Some((_, hearing)) => match hearing.next().await {
-            Some(heard) => heard,
-            None => std::future::pending().await,
-        },
+        Some((_, hearing)) => hearing.next().await,
         None => std::future::pending().await,
     }
 }

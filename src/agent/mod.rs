@@ -89,7 +89,8 @@ pub async fn run(
     let finish = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(plan.shutdown_grace, finish).await.is_err() {
         info!("uploads that are still under way will be sent again at the next start");
-        tasks.shutdown().await;
+        // A task that hangs in a system call (a dead network share) cannot be ended, and must not keep the others.
+        let _ = tokio::time::timeout(Duration::from_secs(1), tasks.shutdown()).await;
     }
     let _ = teller.await;
     let closing = uploader.queue.ledger().with(|ledger| {
@@ -103,7 +104,7 @@ pub async fn run(
 }
 
 async fn set_state(uploader: &Uploader, state: AgentState) -> Result<(), LedgerError> {
-    uploader.queue.ledger().with(move |ledger| ledger.set_agent_state(state)).await
+    uploader.queue.with_room(move |ledger| ledger.set_agent_state(state)).await
 }
 
 /// Waits for a task that failed. Tasks that end well do so because they were told to.
@@ -128,7 +129,7 @@ async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) {
         let facts = uploader.facts();
         if facts != told {
             told = facts.clone();
-            if uploader.queue.ledger().with(move |ledger| ledger.set_dstor_facts(&facts)).await.is_err() {
+            if uploader.queue.with_room(move |ledger| ledger.set_dstor_facts(&facts)).await.is_err() {
                 // The workers meet the same failure and end the agent.
                 return;
             }

@@ -1,18 +1,20 @@
 //! `sync`: one pass, with progress bars on a terminal and plain lines otherwise.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::watch;
 
 use crate::dstor::link;
 use crate::ledger::Counts;
 use crate::local::{Difference, ScanSummary};
 use crate::mirror::{MirrorPath, Observed};
+use crate::plan::Plan;
 use crate::sync::{EndedBy, SyncOutcome};
-use crate::upload::{Clock, Folder, Happened, Report};
+use crate::upload::{Clock, Folder, Happened, Report, Stop};
 use crate::wording::{bytes, files, shown, span};
 
 use super::args::{Global, Sync};
@@ -29,7 +31,7 @@ pub(super) fn run(global: &Global, command: &Sync, output: &Output) -> Result<Ex
         // One pass looks at everything now; what is written meanwhile is noticed while it is read.
         plan.settle = Duration::ZERO;
         let exit = if command.dry_run {
-            dry_run(&plan, &state_dir, output).await
+            dry_run(&plan, &state_dir, stop, &signal, output).await
         } else {
             let progress = Arc::new(Progress::new(output, global.quiet));
             let (told, scanned) = (Arc::clone(&progress), Arc::clone(&progress));
@@ -163,7 +165,13 @@ fn conclude(outcome: &SyncOutcome, progress: &Progress, signal: &signals::Signal
     }
 }
 
-async fn dry_run(plan: &crate::plan::Plan, state_dir: &std::path::Path, output: &Output) -> Result<Exit, Failure> {
+async fn dry_run(
+    plan: &Plan,
+    state_dir: &Path,
+    stop: watch::Receiver<Stop>,
+    signal: &signals::Signal,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let each = Arc::new(|folder: &Folder, difference: &Difference| {
         use std::io::Write as _;
         let what = match difference.observed {
@@ -177,7 +185,7 @@ async fn dry_run(plan: &crate::plan::Plan, state_dir: &std::path::Path, output: 
         let _ = writeln!(std::io::stdout().lock(), "{what}  {}", shown(path));
     });
     let mut exit = Exit::Fine;
-    for (path, scanned) in crate::sync::preview(plan, state_dir, each).await? {
+    for (path, scanned) in crate::sync::preview(plan, state_dir, each, stop.clone()).await? {
         match scanned {
             Ok(summary) => output.line(format_args!(
                 "{}: {} in {} directories ({}), {} to look at.",
@@ -193,5 +201,5 @@ async fn dry_run(plan: &crate::plan::Plan, state_dir: &std::path::Path, output: 
             }
         }
     }
-    Ok(exit)
+    Ok(if *stop.borrow() == Stop::Go { exit } else { signal.exit() })
 }

@@ -39,6 +39,10 @@ pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Ex
         // Before the look: an agent that ends during it may have settled the last change.
         let is_alive = AgentLock::is_held(&state_dir);
         let progress = look(&state_dir, command, &stop)?;
+        if *stop.borrow() != Stop::Go {
+            // A look that was cut short says nothing.
+            return Ok(signal.exit());
+        }
         let Progress { waiting, failed, unproved, unseen, is_missing } = progress;
         let is_settled = waiting == 0 && unseen == 0 && !is_missing;
         if is_settled && failed > 0 {
@@ -54,9 +58,6 @@ pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Ex
         if !is_alive {
             let what = format!("the agent is not running, and {} to be stored", files(waiting.max(unseen)));
             return Err(Failure::new(Exit::NotRunning, what).with_hint("start it with `dstor-sync run`"));
-        }
-        if *stop.borrow() != Stop::Go {
-            return Ok(signal.exit());
         }
         let rest = LOOK.max(looked_at.elapsed() * 5);
         if let Some(timeout) = command.timeout {

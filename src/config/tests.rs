@@ -470,19 +470,23 @@ fn without_a_config_a_directory_or_a_way_to_one_is_needed() {
     let mut world = World::new();
     insta::assert_snapshot!(world.refusal(), @r"
     cannot read the config `TOP/c/config.toml`: there is no such file
-      hint: correct the path, or write it with `dstor-sync init`
+      hint: correct the path; README.md has an example to begin with
     ");
     world.variables.retain(|(name, _)| *name != "DSTOR_SYNC_CONFIG");
     if cfg!(target_os = "linux") {
         insta::assert_snapshot!(world.refusal(), @r"
         there is no config: `TOP/home/.config/dstor-sync/config.toml` does not exist
-          hint: write one with `dstor-sync init DIR`, or try `dstor-sync run --sandbox DIR` without an account
+          hint: write one (README.md has an example), name a directory to mirror, or try `dstor-sync run --sandbox DIR`: it needs no account
         ");
     }
     world.overrides.dir = Some(world.top.join("docs"));
     let named_after_itself = world.config();
     world.overrides.config = Some(world.top.join("none.toml"));
-    assert_eq!(world.config(), named_after_itself);
+    assert!(
+        world.refusal().starts_with("cannot read the config `TOP/none.toml`"),
+        "a mistyped path is not passed over"
+    );
+    world.overrides.config = None;
     assert_eq!(named_after_itself.mirrors.len(), 1);
     assert_eq!(named_after_itself.mirrors[0].path, world.top.join("docs"));
     assert_eq!(named_after_itself.mirrors[0].policy.placement.to_string(), "docs");

@@ -1,7 +1,7 @@
 //! The HTTP client: one request for one file, and nothing is ever retried here save with one new token.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -104,7 +104,11 @@ impl Client {
         let (status, headers, answer) = match self.send(upload, &token, body()).await? {
             (StatusCode::UNAUTHORIZED, ..) => {
                 let token = self.tokens.replace(&token).await?;
-                self.send(upload, &token, body()).await?
+                let answered = self.send(upload, &token, body()).await?;
+                if answered.0 == StatusCode::UNAUTHORIZED {
+                    return Err(self.tokens.refuse(&token).await);
+                }
+                answered
             }
             answered => answered,
         };
@@ -127,10 +131,14 @@ impl Client {
         let framing = wire::Framing::new(upload.name, &boundary);
         let length = framing.body_bytes(upload.size);
         let progress = Arc::new(Progress::default());
-        let noted = Arc::clone(&progress);
+        let (noted, sent) = (Arc::clone(&progress), Arc::clone(&progress));
+        let tail = Bytes::from(framing.tail);
         let whole = futures_util::stream::iter([Ok(Bytes::from(framing.head))])
             .chain(body.flat_map(in_small_pieces))
-            .chain(futures_util::stream::iter([Ok(Bytes::from(framing.tail))]))
+            .chain(futures_util::stream::once(async move {
+                sent.is_sent.store(true, Ordering::Relaxed);
+                Ok(tail)
+            }))
             .inspect(move |_| noted.moved());
 
         let mut request = self
@@ -156,10 +164,9 @@ impl Client {
         };
         tokio::select! {
             answered = answered => answered,
-            () = progress.stalled(self.stall_timeout) => Err(Fault::Unreachable(format!(
-                "nothing moved for {} s",
-                self.stall_timeout.as_secs()
-            ))),
+            quiet = progress.stalled(self.stall_timeout, upload.size) => {
+                Err(Fault::Unreachable(format!("nothing moved for {} s", quiet.as_secs())))
+            }
         }
     }
 }
@@ -183,11 +190,13 @@ fn in_small_pieces(piece: std::io::Result<Bytes>) -> impl Stream<Item = std::io:
 struct Progress {
     begun: Instant,
     moved_ms: AtomicU64,
+    /// Whether the whole body was handed to the connection.
+    is_sent: AtomicBool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { begun: Instant::now(), moved_ms: AtomicU64::new(0) }
+        Self { begun: Instant::now(), moved_ms: AtomicU64::new(0), is_sent: AtomicBool::new(false) }
     }
 }
 
@@ -197,12 +206,17 @@ impl Progress {
         self.moved_ms.store(now, Ordering::Relaxed);
     }
 
-    async fn stalled(&self, limit: Duration) {
+    /// Waits until nothing has moved for `limit`; once the body is sent, for as much longer as a slow line may take to
+    /// drain its buffers and the service to add a file of `size` bytes to IPFS. Returns how long that was.
+    async fn stalled(&self, limit: Duration, size: u64) -> Duration {
+        const BYTES_A_SECOND: u64 = 1024 * 1024;
         loop {
+            let is_sent = self.is_sent.load(Ordering::Relaxed);
+            let limit = if is_sent { limit + Duration::from_secs(size / BYTES_A_SECOND) } else { limit };
             let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
             let quiet = self.begun.elapsed().saturating_sub(moved);
             if quiet >= limit {
-                return;
+                return limit;
             }
             tokio::time::sleep(limit - quiet).await;
         }

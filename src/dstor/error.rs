@@ -14,9 +14,11 @@ pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], no
             Fault::Busy { status, after: text(RETRY_AFTER).and_then(|value| wire::retry_after(value, text(DATE), now)) }
         }
         401 => Fault::Credentials("dStor refuses the access token, also a new one".into()),
-        status @ (402 | 507) => Fault::Quota(status),
-        // A request that took too long on its way, or arrived before the service was ready for it.
-        status @ (408 | 425) => Fault::ServerError(status),
+        // 403 tells of a key that was revoked, of a quota or a plan (ours): no file is given up for it.
+        status @ (402 | 403 | 507) => Fault::Quota(status),
+        // An address or a method that the service does not have (any more); a request that took too long on its way, or
+        // came before the service was ready for it.
+        status @ (404 | 405 | 408 | 425) => Fault::ServerError(status),
         status @ 500.. => Fault::ServerError(status),
         status @ 400..500 => Fault::Refused { status, message: wire::error_message(body) },
         // Redirects are never followed; networks that want a sign-in send them for every address.
@@ -69,7 +71,8 @@ mod tests {
         };
         assert_eq!(fault(413).code(), "too_large_for_dstor");
         assert_eq!(fault(422), Fault::Refused { status: 422, message: "m".into() });
-        assert_eq!(fault(402), Fault::Quota(402));
+        assert_eq!((fault(402), fault(403)), (Fault::Quota(402), Fault::Quota(403)));
+        assert_eq!(fault(404), Fault::ServerError(404));
         assert_eq!(fault(500), Fault::ServerError(500));
         assert_eq!(fault(503), Fault::Busy { status: 503, after: None });
         assert_eq!(fault(302).code(), "unreachable");

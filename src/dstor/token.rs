@@ -85,6 +85,7 @@ enum State {
 
 struct Held {
     token: Token,
+    credentials: Credentials,
     /// `None`: used until it is refused.
     renew_at: Option<Instant>,
 }
@@ -133,6 +134,20 @@ impl TokenSource {
         self.get_beside(Some(refused)).await
     }
 
+    /// dStor refuses `token` although it is new: the credentials behind it are as good as refused. Returns the fault.
+    pub async fn refuse(&self, token: &Token) -> Fault {
+        let fault = Fault::Credentials("dStor refuses the access token, also a new one".into());
+        let mut state = self.state.lock().await;
+        *state = match std::mem::replace(&mut *state, State::None) {
+            State::Held(held) if held.token.number == token.number => {
+                self.facts.send_modify(|facts| facts.standing = Standing::Refused);
+                State::Refused { at: Instant::now(), credentials: held.credentials, fault: fault.clone() }
+            }
+            other => other,
+        };
+        fault
+    }
+
     async fn get_beside(&self, refused: Option<&Token>) -> Result<Token, Fault> {
         let mut state = self.state.lock().await;
         if let State::Held(held) = &*state {
@@ -157,9 +172,8 @@ impl TokenSource {
         // Given up in the middle, the old one must not be taken for a living one.
         *state = State::None;
         match self.fetch(&credentials).await {
-            Ok(held) => {
-                let token = held.token.clone();
-                *state = State::Held(held);
+            Ok((token, renew_at)) => {
+                *state = State::Held(Held { token: token.clone(), credentials, renew_at });
                 Ok(token)
             }
             Err(fault @ Fault::Credentials(_)) => {
@@ -180,7 +194,7 @@ impl TokenSource {
         Fault::Credentials(why.to_owned())
     }
 
-    async fn fetch(&self, credentials: &Credentials) -> Result<Held, Fault> {
+    async fn fetch(&self, credentials: &Credentials) -> Result<(Token, Option<Instant>), Fault> {
         let asked_at = Instant::now();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
@@ -230,8 +244,11 @@ impl TokenSource {
             facts.expires_at = lifetime.and_then(|life| i64::try_from((now + life).as_millis()).ok());
         });
         // By the monotonic clock: this machine's date may be wrong (E12).
-        let renew_at = lifetime.and_then(|life| asked_at.checked_add(life.saturating_sub(RENEW_BEFORE.min(life / 5))));
-        Ok(Held { token: Token { bearer, number }, renew_at })
+        // A life of nothing is a claim that makes no sense: such a token is used until it is refused.
+        let renew_at = lifetime
+            .filter(|life| !life.is_zero())
+            .and_then(|life| asked_at.checked_add(life.saturating_sub(RENEW_BEFORE.min(life / 5))));
+        Ok((Token { bearer, number }, renew_at))
     }
 }
 

@@ -4,7 +4,7 @@ use rusqlite::OptionalExtension as _;
 
 use super::files::{FileRow, forget_state};
 use super::{Ledger, LedgerError, Millis, MirrorId, bits_in};
-use crate::mirror::{Cid, Digest, MirrorPath, Skip, Stat, State};
+use crate::mirror::{Cid, Digest, MirrorPath, Recorded, Skip, Stat, State};
 
 /// The due time of changes whose mirror is not there.
 pub const HELD: Millis = Millis::MAX;
@@ -40,6 +40,14 @@ pub struct Claim {
     pub attempts: u32,
     /// When it was first pushed.
     pub since: Millis,
+    /// The code of its last failure.
+    pub code: Option<String>,
+    /// Whether an event told of it: its bytes may differ though its stat does not (A15).
+    pub is_heard: bool,
+    /// Whether an upload of it ended without word: dStor may hold another version than is recorded.
+    pub is_unsure: bool,
+    /// What the ledger recorded of the path. Nobody writes it while the change is claimed, save a sweep from above it.
+    pub recorded: Option<Recorded>,
     directory: i64,
     name: Box<[u8]>,
     generation: i64,
@@ -109,9 +117,9 @@ impl Ledger {
     pub fn push(&self, mirror: MirrorId, pushes: &[Push], urgency: Urgency, now: Millis) -> Result<(), LedgerError> {
         let mut add = self.db.prepare_cached(match urgency {
             Urgency::Event => {
-                "INSERT INTO changes (directory_id, name, size, since, due_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                "INSERT INTO changes (directory_id, name, size, since, due_at, heard) VALUES (?1, ?2, ?3, ?4, ?5, 1)
                  ON CONFLICT DO UPDATE SET generation = generation + 1, attempts = 0, code = NULL, message = NULL,
-                   size = excluded.size, due_at = iif(due_at = 9223372036854775807, due_at, excluded.due_at)"
+                   heard = 1, size = excluded.size, due_at = iif(due_at = 9223372036854775807, due_at, excluded.due_at)"
             }
             // Claimed just now, it may have changed after the worker looked: it is to be looked at once more.
             Urgency::Scan => {
@@ -133,7 +141,8 @@ impl Ledger {
     /// As SQLite says.
     pub fn claim(&self, now: Millis, limit: u32) -> Result<Vec<Claim>, LedgerError> {
         let mut due = self.db.prepare_cached(
-            "SELECT c.directory_id, c.name, c.generation, c.attempts, c.since, d.mirror_id, d.path
+            "SELECT c.directory_id, c.name, c.generation, c.attempts, c.since, d.mirror_id, d.path,
+               c.code, c.heard, c.unsure
              FROM changes c JOIN directories d ON d.id = c.directory_id
              WHERE c.claimed = 0 AND c.due_at <= ?1 ORDER BY c.due_at LIMIT ?2",
         )?;
@@ -152,14 +161,19 @@ impl Ledger {
                 path,
                 attempts: row.get(3)?,
                 since: row.get(4)?,
+                code: row.get(7)?,
+                is_heard: row.get(8)?,
+                is_unsure: row.get(9)?,
+                recorded: None,
                 directory: row.get(0)?,
                 name: name.into(),
                 generation: row.get(2)?,
             });
         }
         drop(rows);
-        for claim in &claims {
+        for claim in &mut claims {
             take.execute((claim.directory, &claim.name))?;
+            claim.recorded = self.file_row((claim.directory, &claim.name))?.map(|row| row.recorded);
         }
         Ok(claims)
     }
@@ -191,22 +205,32 @@ impl Ledger {
                 .execute((claim.directory, &claim.name, claim.generation, at))?,
         };
         if done == 0 {
-            self.unclaim(claim)?;
+            self.db
+                .prepare_cached("UPDATE changes SET claimed = 0, unsure = 0 WHERE directory_id = ?1 AND name = ?2")?
+                .execute((claim.directory, &claim.name))?;
         }
         Ok(())
     }
 
-    /// Puts a change back until `due_at`, after a failure with this code and message.
+    /// Puts a change back until `due_at`, after a failure with this code and message. `is_unsure`: dStor may hold what
+    /// was sent, or not.
     ///
     /// # Errors
     /// As SQLite says.
-    pub fn postpone(&self, claim: &Claim, code: &str, message: &str, due_at: Millis) -> Result<(), LedgerError> {
+    pub fn postpone(
+        &self,
+        claim: &Claim,
+        code: &str,
+        message: &str,
+        is_unsure: bool,
+        due_at: Millis,
+    ) -> Result<(), LedgerError> {
         self.db
             .prepare_cached(
                 "UPDATE changes SET claimed = 0, attempts = attempts + 1, code = ?4, message = ?5,
-                   due_at = iif(generation = ?3, ?6, due_at) WHERE directory_id = ?1 AND name = ?2",
+                   unsure = max(unsure, ?7), due_at = iif(generation = ?3, ?6, due_at) WHERE directory_id = ?1 AND name = ?2",
             )?
-            .execute((claim.directory, &claim.name, claim.generation, code, message, due_at))?;
+            .execute((claim.directory, &claim.name, claim.generation, code, message, due_at, is_unsure))?;
         Ok(())
     }
 
@@ -224,24 +248,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Puts a change back as it was before it was claimed.
-    ///
-    /// # Errors
-    /// As SQLite says.
-    pub fn unclaim(&self, claim: &Claim) -> Result<(), LedgerError> {
-        self.db
-            .prepare_cached("UPDATE changes SET claimed = 0 WHERE directory_id = ?1 AND name = ?2")?
-            .execute((claim.directory, &claim.name))?;
-        Ok(())
-    }
-
     /// Puts back all changes that a killed agent had, clamps times that a jumping clock put too far away (D14), and
     /// holds the changes of mirrors that are not active.
     ///
     /// # Errors
     /// As SQLite says.
     pub fn recover_changes(&self, latest: Millis) -> Result<(), LedgerError> {
-        self.db.execute("UPDATE changes SET claimed = 0 WHERE claimed = 1", [])?;
+        self.db.execute("UPDATE changes SET claimed = 0, unsure = 1 WHERE claimed = 1", [])?;
         // What is held stays so: who releases it asks for exactly that time.
         self.db.execute("UPDATE changes SET due_at = ?1 WHERE due_at > ?1 AND due_at <> ?2", [latest, HELD])?;
         self.db.execute(
@@ -259,7 +272,8 @@ impl Ledger {
     pub fn hold(&self, mirror: MirrorId) -> Result<(), LedgerError> {
         self.db.execute(
             "UPDATE changes SET due_at = ?2
-             WHERE claimed = 0 AND directory_id IN (SELECT id FROM directories WHERE mirror_id = ?1)",
+             WHERE claimed = 0 AND due_at <> ?2
+               AND directory_id IN (SELECT id FROM directories WHERE mirror_id = ?1)",
             (mirror.0, HELD),
         )?;
         Ok(())
@@ -272,7 +286,7 @@ impl Ledger {
     pub fn release(&self, mirror: MirrorId, now: Millis) -> Result<(), LedgerError> {
         self.db.execute(
             "UPDATE changes SET due_at = ?2
-             WHERE due_at = ?3 AND directory_id IN (SELECT id FROM directories WHERE mirror_id = ?1)",
+             WHERE claimed = 0 AND due_at = ?3 AND directory_id IN (SELECT id FROM directories WHERE mirror_id = ?1)",
             (mirror.0, now, HELD),
         )?;
         Ok(())

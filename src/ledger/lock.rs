@@ -4,6 +4,10 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const TRIES: u32 = 5;
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// The right to write the ledger of a state directory, held until dropped.
 #[derive(Debug)]
@@ -28,7 +32,8 @@ pub enum LockError {
 }
 
 impl AgentLock {
-    /// Takes the lock of `state_dir` without waiting.
+    /// Blocking: takes the lock of `state_dir`, waiting half a second at most: whoever asks whether it is held has it
+    /// for a moment.
     ///
     /// # Errors
     /// [`LockError::Held`] if another process has it.
@@ -36,11 +41,14 @@ impl AgentLock {
         let path = state_dir.join("agent.lock");
         let io = |source| LockError::Io { path: path.clone(), source };
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(LockError::Held(state_dir.to_owned())),
-            Err(TryLockError::Error(source)) => Err(io(source)),
+        for _ in 0..TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
+                Err(TryLockError::Error(source)) => return Err(io(source)),
+            }
         }
+        Err(LockError::Held(state_dir.to_owned()))
     }
 
     /// Whether some process holds the lock of `state_dir` right now.

@@ -15,6 +15,9 @@ use crate::mirror::{Cid, CidBuilder, Digest, MirrorPath, Observed, Stat};
 /// Bytes read at once. Large enough that reading and hashing cost few calls, small enough for many workers.
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// A file is looked at again after so many bytes, beside at its end.
+const CHECK_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Why a file was not read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -92,6 +95,7 @@ impl<'a> Reading<'a> {
         let mut hasher = blake3::Hasher::new();
         let mut held_back = Bytes::new();
         let mut left = self.version.size;
+        let mut since_checked = 0;
         while left > 0 {
             let wanted = usize::try_from(left).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
             let mut buffer = vec![0; wanted];
@@ -106,6 +110,14 @@ impl<'a> Reading<'a> {
                 cid.update(&buffer);
             }
             left -= wanted as u64;
+            since_checked += wanted as u64;
+            if since_checked >= CHECK_BYTES {
+                since_checked = 0;
+                // A large file that moved early is not read and sent to its end for nothing.
+                if !self.is_version()? {
+                    return Err(ReadError::Moved);
+                }
+            }
             let before = std::mem::replace(&mut held_back, buffer.into());
             if !before.is_empty() {
                 take(before)?;

@@ -236,6 +236,20 @@ impl Policy {
     }
 }
 
+impl Decision {
+    /// The decision for a path that an event told of. Something was written, and perhaps the stat does not show it: pages
+    /// written through a memory map change no time until the system feels like it (A15).
+    #[must_use]
+    pub fn after_event(self, observed: &Observed, recorded: Option<&Recorded>) -> Self {
+        match (self, observed, recorded) {
+            (Self::Nothing, Observed::File(_), Some(Recorded { state: State::Stored, digest: Some(digest), .. })) => {
+                Self::Compare(*digest)
+            }
+            (decision, ..) => decision,
+        }
+    }
+}
+
 /// Decides. `admitted` is what the mirror's policy says to a file that was seen, and does not matter otherwise.
 #[must_use]
 pub fn decide(observed: &Observed, recorded: Option<&Recorded>, admitted: Result<(), Skip>) -> Decision {
@@ -323,6 +337,16 @@ mod tests {
     fn a_file_that_came_back_is_compared_with_what_dstor_holds() {
         let decision = decide(&Observed::File(STAT), Some(&row(State::Gone)), Ok(()));
         assert_eq!(decision, Decision::Compare(Digest::of(b"12345")));
+    }
+
+    // A15
+    #[test]
+    fn a_stored_file_that_an_event_told_of_is_compared_though_its_stat_is_the_same() {
+        let (file, stored) = (Observed::File(STAT), row(State::Stored));
+        let decision = decide(&file, Some(&stored), Ok(()));
+        assert_eq!(decision.after_event(&file, Some(&stored)), Decision::Compare(Digest::of(b"12345")));
+        let missing = decide(&Observed::Missing, None, Ok(()));
+        assert_eq!(missing.after_event(&Observed::Missing, None), Decision::Nothing);
     }
 
     #[test]

@@ -20,11 +20,11 @@ pub enum Fault {
         /// What `Retry-After` asked for.
         after: Option<Duration>,
     },
-    /// A 5xx status.
+    /// A 5xx status, or one that tells of the service and not of the file.
     ServerError(u16),
     /// dStor refuses the credentials, or there are none.
     Credentials(String),
-    /// 402 or 507: quota or plan.
+    /// 402, 403 or 507: quota, plan, or a key that may no longer upload.
     Quota(u16),
     /// A 4xx status for this file, with the server's words (escaped).
     Refused {
@@ -75,7 +75,7 @@ impl Fault {
         }
     }
 
-    /// Whether to try again, after the `attempts`-th failure of this change (the first is 1).
+    /// Whether to try again, after this fault has met the change `attempts` times in a row (the first is 1).
     #[must_use]
     pub fn verdict(&self, attempts: u32) -> Verdict {
         match self {
@@ -91,6 +91,21 @@ impl Fault {
             | Self::Credentials(_)
             | Self::Quota(_)
             | Self::Protocol(_) => Verdict::Retry(None),
+        }
+    }
+
+    /// Whether dStor may hold what was sent all the same.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::ServerError(_) | Self::Protocol(_) => true,
+            Self::Moved
+            | Self::Unreadable(_)
+            | Self::RootMissing
+            | Self::Busy { .. }
+            | Self::Credentials(_)
+            | Self::Quota(_)
+            | Self::Refused { .. } => false,
         }
     }
 
@@ -121,10 +136,13 @@ impl Fault {
             Self::RootMissing => "the mirror's directory is not there; it waits until it is back".into(),
             Self::Unreachable(why) => format!("dStor cannot be reached: {why}"),
             Self::Busy { status, .. } => format!("dStor asks to wait (status {status})"),
-            Self::ServerError(status) => format!("dStor had an error of its own (status {status})"),
+            Self::ServerError(status @ 500..) => format!("dStor had an error of its own (status {status})"),
+            Self::ServerError(status) => format!("dStor does not take uploads where it should (status {status})"),
             Self::Credentials(why) => why.clone(),
             Self::Quota(status) => {
-                format!("dStor takes no more for this account (status {status}): its quota or plan; see the dashboard")
+                format!(
+                    "dStor takes no more for this account (status {status}): its key, quota or plan; see the dashboard"
+                )
             }
             Self::Refused { status: 413, .. } => "too large for dStor (status 413)".into(),
             Self::Refused { status, message } if message.is_empty() => format!("dStor refused it (status {status})"),

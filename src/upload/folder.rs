@@ -61,6 +61,12 @@ impl Folder {
         *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
     }
 
+    /// Whether the directory is believed to be there.
+    #[must_use]
+    pub fn is_believed(&self) -> bool {
+        self.root.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Has every directory that is walked from now on watched by `watcher`.
     pub fn watch_with(&self, watcher: Option<Arc<Watcher>>) {
         *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = watcher;

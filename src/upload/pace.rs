@@ -24,7 +24,7 @@ pub struct GateFacts {
     pub reachable: Option<bool>,
     /// The last failure that concerned the whole account; forgotten with the next success.
     pub last_error: Option<String>,
-    /// Failures in a row that closed the gate.
+    /// How often in a row the gate was closed.
     pub failures: u32,
 }
 
@@ -104,9 +104,9 @@ impl Gate {
         }
     }
 
-    /// Closes after a fault; returns until when. Those who were under way when another closed it do not close it longer,
+    /// Closes after a fault; returns until when, and how often in a row it was closed. Those who were under way when another closed it do not close it longer,
     /// unless the server asks for that.
-    fn close(&self, fault: &Fault, is_probe: bool, now: Instant, chance: f64) -> Instant {
+    fn close(&self, fault: &Fault, is_probe: bool, now: Instant, chance: f64) -> (Instant, u32) {
         let mut state = self.state();
         let failures = match *state {
             State::Open => 1,
@@ -124,13 +124,13 @@ impl Gate {
         };
         let mut until = now + wait;
         match *state {
-            State::Probing { .. } if !is_probe => return until,
+            State::Probing { .. } if !is_probe => return (until, failures),
             State::Closed { until: before, .. } => until = until.max(before),
             State::Open | State::Probing { .. } => {}
         }
         *state = State::Closed { until, failures };
         self.changed.notify_waiters();
-        until
+        (until, failures)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -162,14 +162,14 @@ impl Pass<'_> {
             return None;
         }
         let now = Instant::now();
-        let until = self.gate.close(fault, self.is_probe, now, fastrand::f64());
+        let (until, failures) = self.gate.close(fault, self.is_probe, now, fastrand::f64());
         self.gate.facts.send_modify(|facts| {
             facts.reachable = match fault {
                 Fault::Unreachable(_) => Some(false),
                 Fault::Credentials(_) => facts.reachable,
                 _ => Some(true),
             };
-            facts.failures += 1;
+            facts.failures = failures;
             facts.last_error = Some(fault.message());
         });
         Some(until.saturating_duration_since(now))
@@ -232,7 +232,7 @@ mod tests {
         while now < begin + Duration::from_secs(60) {
             let pass = gate.try_pass(now).expect("its turn");
             asked += 1;
-            now = gate.close(&Fault::ServerError(500), pass.is_probe, now, 0.0);
+            (now, _) = gate.close(&Fault::ServerError(500), pass.is_probe, now, 0.0);
             std::mem::forget(pass);
         }
         // With the four workers that were under way when it first failed.

@@ -1,15 +1,20 @@
 //! The queue: push, claim, settle, postpone, over the ledger's rows.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 
-use crate::ledger::{Claim, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, Settlement, SharedLedger, Urgency};
+use crate::ledger::{
+    Claim, HELD, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, Settlement, SharedLedger, Urgency,
+};
 use crate::mirror::Timestamp;
 
-use super::Stop;
+use super::{Folder, Stop};
+
+/// How often a full disk is tried again.
+const WHILE_FULL: Duration = Duration::from_secs(5);
 
 /// The time of day, where times are recorded. Waiting goes by the runtime's monotonic clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,7 +70,7 @@ impl Queue {
     /// The ledger's.
     pub async fn push(&self, mirror: MirrorId, pushes: Vec<Push>, urgency: Urgency) -> Result<(), LedgerError> {
         let now = self.clock.now();
-        self.ledger.with(move |ledger| ledger.push(mirror, &pushes, urgency, now)).await?;
+        self.with_room(move |ledger| ledger.push(mirror, &pushes, urgency, now)).await?;
         self.filled.notify_waiters();
         Ok(())
     }
@@ -116,7 +121,7 @@ impl Queue {
     /// Takes one change that is due.
     pub(super) async fn claim(&self) -> Result<Option<Claim>, LedgerError> {
         let now = self.clock.now();
-        Ok(self.ledger.with(move |ledger| ledger.claim(now, 1)).await?.pop())
+        Ok(self.with_room(move |ledger| ledger.claim(now, 1)).await?.pop())
     }
 
     /// Ends a change; with `again_after` it is looked at once more after that.
@@ -129,9 +134,12 @@ impl Queue {
         let now = self.clock.now();
         let claim = claim.clone();
         let again_at = again_after.map(|after| after_now(now, after));
-        self.ledger.with(move |ledger| ledger.settle(&claim, &settlement, again_at, now)).await?;
-        // It may have been pushed again meanwhile, or be due again: whoever sleeps has to look anew.
-        self.filled.notify_waiters();
+        self.with_room(move |ledger| ledger.settle(&claim, &settlement, again_at, now)).await?;
+        // One that is due again later has to be known to whoever sleeps. One that was pushed again meanwhile is due now,
+        // and this worker is the next to look.
+        if again_after.is_some() {
+            self.filled.notify_waiters();
+        }
         Ok(())
     }
 
@@ -141,26 +149,60 @@ impl Queue {
         claim: &Claim,
         code: &'static str,
         message: String,
+        is_unsure: bool,
         wait: Duration,
     ) -> Result<(), LedgerError> {
         let claim = claim.clone();
         let due_at = after_now(self.clock.now(), wait);
-        self.ledger.with(move |ledger| ledger.postpone(&claim, code, &message, due_at)).await?;
+        self.with_room(move |ledger| ledger.postpone(&claim, code, &message, is_unsure, due_at)).await?;
         self.filled.notify_waiters();
         Ok(())
     }
 
-    /// Puts a change back because its mirror is not there.
-    pub(super) async fn hold(&self, claim: &Claim) -> Result<(), LedgerError> {
-        let claim = claim.clone();
-        self.ledger.with(move |ledger| ledger.defer(&claim, crate::ledger::HELD)).await
+    /// Puts a change back because its mirror is not there, or not configured any more.
+    pub(super) async fn hold(&self, claim: &Claim, folder: Option<&Arc<Folder>>) -> Result<(), LedgerError> {
+        let (claim, folder) = (claim.clone(), folder.cloned());
+        let soon = after_now(self.clock.now(), Duration::from_secs(2));
+        self.with_room(move |ledger| {
+            // Asked on the ledger's own thread: whoever believes in the directory again releases what is held after
+            // that, so a change is either held before it is released, or not held at all.
+            let is_back = folder.as_ref().is_some_and(|folder| folder.is_believed());
+            ledger.defer(&claim, if is_back { soon } else { HELD })
+        })
+        .await?;
+        self.filled.notify_waiters();
+        Ok(())
+    }
+
+    /// Runs `work` on the ledger, again and again while its disk is full: nothing is lost meanwhile, and it goes on when
+    /// there is room (D2).
+    ///
+    /// # Errors
+    /// The ledger's others.
+    pub async fn with_room<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Ledger) -> Result<T, LedgerError> + Clone + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let mut was_full = false;
+        loop {
+            match self.ledger.with(work.clone()).await {
+                Err(LedgerError::Full) => {
+                    if !was_full {
+                        tracing::error!("the disk that holds the ledger is full; make room, and it goes on");
+                        was_full = true;
+                    }
+                    tokio::time::sleep(WHILE_FULL).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Puts a change back because its file is not quiet yet.
     pub(super) async fn defer(&self, claim: &Claim, wait: Duration) -> Result<(), LedgerError> {
         let claim = claim.clone();
         let due_at = after_now(self.clock.now(), wait);
-        self.ledger.with(move |ledger| ledger.defer(&claim, due_at)).await?;
+        self.with_room(move |ledger| ledger.defer(&claim, due_at)).await?;
         self.filled.notify_waiters();
         Ok(())
     }

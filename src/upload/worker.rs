@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,13 +20,15 @@ use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId, Settl
 use crate::local::{Content, Look, OpenRoot, ReadError, Reading};
 use crate::mirror::{
     Backoff, Cid, Decision, Digest, Fault, Included, MirrorPath, Observed, Placement, Recorded, Scope, Skip, Stat,
-    Verdict, decide,
+    State, Verdict, decide,
 };
 
 /// Pieces of a file that wait between the disk and the network.
 const PIECES_AHEAD: usize = 4;
 /// A file read in the tick in which it changed is compared again after this: longer than any file system's tick.
 const COMPARE_AGAIN: Duration = Duration::from_secs(2);
+/// A reader that nobody listens to any more ends within this time, or hangs in its disk.
+const READER_END: Duration = Duration::from_secs(5);
 /// The first back-off of a single file.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Writes of one save are rarely further apart than this.
@@ -95,13 +98,14 @@ enum Outcome {
 
 /// What can end the work on a change early.
 enum Trouble {
-    Fault(Fault),
+    /// With the version that was sent, and its permission bits, where one was.
+    Fault(Fault, Option<(Stat, u32)>),
     Ledger(LedgerError),
 }
 
 impl From<Fault> for Trouble {
     fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
+        Self::Fault(fault, None)
     }
 }
 
@@ -118,13 +122,19 @@ impl Uploader {
     /// The ledger's: without it nothing can be settled.
     pub async fn work(self: Arc<Self>) -> Result<(), LedgerError> {
         let mut stop = self.stop.clone();
-        while self.queue.wait_for_due(&mut stop).await? {
+        loop {
             let pass = tokio::select! {
                 biased;
                 () = Stop::wait(&mut stop) => return Ok(()),
                 pass = self.gate.pass() => pass,
             };
-            let Some(claim) = self.queue.claim().await? else { continue };
+            let Some(claim) = self.queue.claim().await? else {
+                drop(pass);
+                if self.queue.wait_for_due(&mut stop).await? {
+                    continue;
+                }
+                return Ok(());
+            };
             // A fault of ours in one file must not end the work on all others (F4).
             let done = AssertUnwindSafe(self.work_on(&claim, pass)).catch_unwind().await;
             if let Ok(result) = done {
@@ -132,10 +142,9 @@ impl Uploader {
             } else {
                 let wait = Backoff { first: FIRST_RETRY, longest: self.retry_max_delay }.delay(claim.attempts + 1, 1.0);
                 let message = "a fault in dstor-sync itself; its log says where".to_owned();
-                self.queue.postpone(&claim, "internal", message, wait).await?;
+                self.queue.postpone(&claim, "internal", message, true, wait).await?;
             }
         }
-        Ok(())
     }
 
     /// How we stand with dStor.
@@ -159,7 +168,7 @@ impl Uploader {
     async fn work_on(&self, claim: &Claim, pass: Pass<'_>) -> Result<(), LedgerError> {
         let Some(folder) = self.folders.get(&claim.mirror) else {
             // Of a mirror that is not configured any more.
-            return self.queue.hold(claim).await;
+            return self.queue.hold(claim, None).await;
         };
         let mut pass = Some(pass);
         match self.process(folder, claim, &mut pass).await {
@@ -171,11 +180,11 @@ impl Uploader {
                 Ok(())
             }
             Ok(Outcome::NotQuiet(wait)) => self.queue.defer(claim, wait).await,
-            Err(Trouble::Fault(Fault::RootMissing)) => {
+            Err(Trouble::Fault(Fault::RootMissing, _)) => {
                 folder.root_lost.notify_one();
-                self.queue.hold(claim).await
+                self.queue.hold(claim, Some(folder)).await
             }
-            Err(Trouble::Fault(fault)) => self.give_back(folder, claim, &fault, pass).await,
+            Err(Trouble::Fault(fault, sent)) => self.give_back(folder, claim, &fault, sent, pass).await,
             Err(Trouble::Ledger(error)) => Err(error),
         }
     }
@@ -188,13 +197,8 @@ impl Uploader {
         pass: &mut Option<Pass<'_>>,
     ) -> Result<Outcome, Trouble> {
         let looked = look(folder, &claim.path).await?;
-        let (mirror, path) = (claim.mirror, claim.path.clone());
-        let (recorded, has_below) = self
-            .queue
-            .ledger()
-            .with(move |ledger| Ok((ledger.recorded(mirror, &path)?, ledger.has_below(mirror, &path, Below::Present)?)))
-            .await?;
         let Looked { root, look, is_included } = looked;
+        let recorded = claim.recorded;
         if !is_included {
             return Ok(Outcome::Settled(Settlement::Ignored, None, None));
         }
@@ -207,12 +211,21 @@ impl Uploader {
             _ => Ok(()),
         };
         let settled = |settlement, happened| Ok(Outcome::Settled(settlement, None, happened));
-        let decision = match decide(&look.observed, recorded.as_ref(), admitted) {
-            // A directory that is gone has no row of its own, but its files have.
-            Decision::Nothing if has_below => Decision::Gone,
-            decision => decision,
-        };
+        let mut decision = decide(&look.observed, recorded.as_ref(), admitted);
+        if claim.is_heard {
+            decision = decision.after_event(&look.observed, recorded.as_ref());
+        }
         match (decision, look.observed) {
+            // A directory that is gone has no row of its own, but its files have. So have those of one that a file took
+            // the place of.
+            (Decision::Nothing, Observed::Missing) if self.knows_below(claim).await? => {
+                settled(Settlement::Gone, Some(Happened::Gone))
+            }
+            (Decision::Nothing, Observed::File(stat))
+                if recorded.is_some_and(|row| row.state == State::Stored) && self.knows_below(claim).await? =>
+            {
+                settled(Settlement::Refreshed(stat, look.mode), None)
+            }
             (Decision::Nothing, _) => settled(Settlement::Nothing, None),
             (Decision::Gone, _) => settled(Settlement::Gone, Some(Happened::Gone)),
             (Decision::Skip(skip), Observed::File(stat) | Observed::Other(_, stat)) => {
@@ -224,7 +237,9 @@ impl Uploader {
                     return Ok(Outcome::NotQuiet(wait));
                 }
                 let file = ToSend { root, stat, mode: look.mode, name, placement: parent.ok() };
+                // Where dStor may hold another version than is recorded, only sending it again makes sure.
                 if let Decision::Compare(digest) = decision
+                    && !claim.is_unsure
                     && let Some(refreshed) = self.compare(&file, &claim.path, recorded.as_ref(), digest).await?
                 {
                     return Ok(refreshed);
@@ -234,6 +249,11 @@ impl Uploader {
             // Only files are sent and only what was seen is skipped.
             (Decision::Skip(_) | Decision::Compare(_) | Decision::Upload, _) => settled(Settlement::Nothing, None),
         }
+    }
+
+    async fn knows_below(&self, claim: &Claim) -> Result<bool, LedgerError> {
+        let (mirror, path) = (claim.mirror, claim.path.clone());
+        self.queue.ledger().with(move |ledger| ledger.has_below(mirror, &path, Below::Present)).await
     }
 
     /// How long to wait until the file is quiet; `None` if it is, or was waited for long enough.
@@ -299,42 +319,34 @@ impl Uploader {
             return Ok(Outcome::Settled(Settlement::Nothing, None, None));
         };
         let read_from = self.queue.clock().timestamp();
-        let reader: Mutex<Option<JoinHandle<Result<Content, ReadError>>>> = Mutex::default();
+        let mut reader = None;
         let body = || {
-            let (pieces, handle) = read_in_pieces(Arc::clone(&root), claim.path.clone(), stat);
-            *reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+            let (pieces, started) = Reader::start(Arc::clone(&root), claim.path.clone(), stat);
+            reader = Some(started);
             pieces
         };
         let upload = Upload { name, placement: &placement, comment: &folder.comment, size: stat.size };
         let answer = self.client.upload(&upload, body).await;
-        let reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
         let read = match reader {
-            Some(handle) => {
-                Some(handle.await.unwrap_or_else(|_| Err(std::io::Error::other("reading it failed").into())))
-            }
+            Some(reader) => Some(reader.end().await),
             None => None,
         };
+        let is_racy = stat.is_racy(read_from);
+        let stat = if is_racy { stat.to_be_compared() } else { stat };
         let (hash, content) = match (answer, read) {
             // What went wrong on this side is why the request broke.
             (_, Some(Err(error @ (ReadError::Moved | ReadError::Io(_))))) => return Err(fault_of_read(error).into()),
             (Ok(hash), Some(Ok(content))) => (hash, content),
             (Ok(_), _) => return Err(Fault::Protocol("it came before the whole file was sent".into()).into()),
-            (Err(fault), _) => return Err(fault.into()),
+            // The version that was sent is the one that was refused: a newer one has its own try.
+            (Err(fault), _) => return Err(Trouble::Fault(fault, Some((stat, mode)))),
         };
         if let Some(pass) = pass.take() {
             pass.succeed();
         }
         let is_proved = content.cid.as_ref() == Some(&hash);
-        let is_racy = stat.is_racy(read_from);
         let at = self.queue.clock().now();
-        let stored = Stored {
-            stat: if is_racy { stat.to_be_compared() } else { stat },
-            mode,
-            digest: content.digest,
-            hash: hash.clone(),
-            is_proved,
-            at,
-        };
+        let stored = Stored { stat, mode, digest: content.digest, hash: hash.clone(), is_proved, at };
         let happened = Happened::Stored { hash, bytes: stat.size };
         Ok(Outcome::Settled(Settlement::Stored(stored), is_racy.then_some(COMPARE_AGAIN), Some(happened)))
     }
@@ -345,18 +357,17 @@ impl Uploader {
         folder: &Folder,
         claim: &Claim,
         fault: &Fault,
+        sent: Option<(Stat, u32)>,
         pass: Option<Pass<'_>>,
     ) -> Result<(), LedgerError> {
         let closed_for = pass.and_then(|pass| pass.fail(fault));
         let attempts = claim.attempts + 1;
+        let in_a_row = if claim.code.as_deref() == Some(fault.code()) { attempts } else { 1 };
         let message = fault.message();
-        let asked = match fault.verdict(attempts) {
+        let asked = match fault.verdict(in_a_row) {
             Verdict::Retry(asked) => asked,
             Verdict::Park => {
-                // The version that was refused, so that only another one is tried again.
-                if let Ok(Looked { look: Look { observed: Observed::File(stat), mode }, .. }) =
-                    look(folder, &claim.path).await
-                {
+                if let Some((stat, mode)) = sent {
                     let failed = Settlement::Failed { stat, mode, code: fault.code(), message: message.clone() };
                     self.queue.settle(claim, failed, None).await?;
                     self.tell(folder, &claim.path, &Happened::Failed(message));
@@ -371,12 +382,14 @@ impl Uploader {
         };
         let own = Backoff { first: FIRST_RETRY, longest }.delay(attempts, fastrand::f64());
         let wait = match fault.scope() {
+            // This file meets it more often than all of them together: it has a part in it, and sleeps by itself as well.
+            Scope::Account if attempts > self.gate.facts().borrow().failures => closed_for.unwrap_or(own).max(own),
             // The gate does the waiting: when it opens, this file is no later than others.
             Scope::Account => closed_for.unwrap_or(own),
             Scope::Path => asked.unwrap_or(own),
         };
         debug!(path = %claim.path, code = fault.code(), reason = %message, wait_ms = wait.as_millis(), "postponed");
-        self.queue.postpone(claim, fault.code(), message.clone(), wait).await?;
+        self.queue.postpone(claim, fault.code(), message.clone(), fault.is_unsure(), wait).await?;
         self.tell(folder, &claim.path, &Happened::Postponed(message, wait));
         Ok(())
     }
@@ -409,24 +422,53 @@ async fn look(folder: &Folder, path: &MirrorPath) -> Result<Looked, Fault> {
     })
 }
 
-/// Reads a file on a thread of its own and streams its pieces: reading through the runtime's own files would halve the
-/// speed under load.
-fn read_in_pieces(
-    root: Arc<OpenRoot>,
-    path: MirrorPath,
-    version: Stat,
-) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, JoinHandle<Result<Content, ReadError>>) {
-    let (send, mut pieces) = mpsc::channel(PIECES_AHEAD);
-    let handle = tokio::task::spawn_blocking(move || {
-        let read = Reading::open(&root, &path, version)
-            .and_then(|reading| reading.send(|piece| send.blocking_send(Ok(piece)).map_err(|_| ReadError::Abandoned)));
-        if let Err(error) = &read {
-            // An error in the body ends the request unfinished: dStor never stores a torn file.
-            let _ = send.blocking_send(Err(std::io::Error::other(error.to_string())));
+type Pieces = mpsc::Receiver<std::io::Result<Bytes>>;
+
+/// A thread that reads a file once and streams its pieces: reading through the runtime's own files would halve the speed
+/// under load.
+struct Reader {
+    handle: JoinHandle<Result<Content, ReadError>>,
+    /// Shared with the request's body, which the connection may keep after it gave its answer.
+    pieces: Arc<Mutex<Option<Pieces>>>,
+}
+
+impl Reader {
+    fn start(
+        root: Arc<OpenRoot>,
+        path: MirrorPath,
+        version: Stat,
+    ) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, Self) {
+        let (send, pieces) = mpsc::channel(PIECES_AHEAD);
+        let handle = tokio::task::spawn_blocking(move || {
+            let take = |piece| send.blocking_send(Ok(piece)).map_err(|_| ReadError::Abandoned);
+            let read = Reading::open(&root, &path, version).and_then(|reading| reading.send(take));
+            if let Err(error) = &read {
+                // An error in the body ends the request unfinished: dStor never stores a torn file.
+                let _ = send.blocking_send(Err(std::io::Error::other(error.to_string())));
+            }
+            read
+        });
+        let pieces = Arc::new(Mutex::new(Some(pieces)));
+        let body = Arc::clone(&pieces);
+        let stream = futures_util::stream::poll_fn(move |context| {
+            match body.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                Some(pieces) => pieces.poll_recv(context),
+                None => Poll::Ready(Some(Err(std::io::Error::other("nobody needs the rest")))),
+            }
+        });
+        (stream, Self { handle, pieces })
+    }
+
+    /// What was read. The answer is there: whatever was not sent by now will not be.
+    async fn end(self) -> Result<Content, ReadError> {
+        drop(self.pieces.lock().unwrap_or_else(PoisonError::into_inner).take());
+        match tokio::time::timeout(READER_END, self.handle).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => Err(std::io::Error::other("reading it failed").into()),
+            // A disk that hangs must not keep a worker.
+            Err(_) => Err(ReadError::Abandoned),
         }
-        read
-    });
-    (futures_util::stream::poll_fn(move |context| pieces.poll_recv(context)), handle)
+    }
 }
 
 fn fault_of_read(error: ReadError) -> Fault {

@@ -96,7 +96,7 @@ fn an_entry_tells_its_change_before_its_row() {
 
     let claim = &world.claim(10)[0];
     assert_eq!(world.entry("a").expect("an entry").state, EntryState::Uploading);
-    world.ledger.postpone(claim, "timeout", "no answer", 5000).expect("postponed");
+    world.ledger.postpone(claim, "timeout", "no answer", false, 5000).expect("postponed");
     let waiting = world.entry("a").expect("an entry");
     assert_eq!(waiting.reason, Some(("timeout".into(), "no answer".into())));
     assert_eq!((waiting.attempts, waiting.next_attempt_at), (1, Some(5000)));
@@ -148,7 +148,7 @@ fn problems_are_the_failed_and_those_that_wait_after_a_failure() {
     world.put("fine", &stored(1));
     world.put("skipped", &Settlement::Skipped(stat(1), 0o644, Skip::TooLarge));
     world.push(&at("waits"), Urgency::Event);
-    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", 5000).expect("postponed");
+    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", false, 5000).expect("postponed");
     world.push_due(&at("new"), Urgency::Event, 10);
     let problems = world.ledger.problems(10).expect("problems");
     let told: Vec<_> = problems.iter().map(|p| (&*p.path, p.state, &*p.code, p.attempts, p.next_attempt_at)).collect();
@@ -221,7 +221,7 @@ fn a_failed_file_that_is_tried_again_is_one_problem_at_most() {
     world.put("a", &failed(1));
     world.push(&at("a"), Urgency::Event);
     assert_eq!(world.ledger.problems(10).expect("problems"), []);
-    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", 5000).expect("postponed");
+    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", false, 5000).expect("postponed");
     let problems = world.ledger.problems(10).expect("problems");
     assert_eq!(problems.iter().map(|problem| problem.state).collect::<Vec<_>>(), ["pending"]);
 }

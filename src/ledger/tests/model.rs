@@ -44,13 +44,11 @@ enum Step {
     Postpone {
         claim: usize,
         due_at: Millis,
+        is_unsure: bool,
     },
     Defer {
         claim: usize,
         due_at: Millis,
-    },
-    Unclaim {
-        claim: usize,
     },
     Hold,
     Release {
@@ -83,10 +81,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (time(), 0..5_u32).prop_map(|(now, limit)| Step::Claim { now, limit }),
         9 => (any::<usize>(), how, size(), prop::option::weighted(0.2, time()))
             .prop_map(|(claim, how, size, again_at)| Step::Settle { claim, how, size, again_at }),
-        1 => (any::<usize>(), time()).prop_map(|(claim, due_at)| Step::Postpone { claim, due_at }),
+        1 => (any::<usize>(), time(), any::<bool>()).prop_map(|(claim, due_at, is_unsure)| Step::Postpone { claim, due_at, is_unsure }),
         1 => (any::<usize>(), prop_oneof![3 => time(), 1 => Just(HELD)])
             .prop_map(|(claim, due_at)| Step::Defer { claim, due_at }),
-        1 => any::<usize>().prop_map(|claim| Step::Unclaim { claim }),
         1 => Just(Step::Hold),
         1 => time().prop_map(|now| Step::Release { now }),
         1 => time().prop_map(|latest| Step::Recover { latest }),
@@ -103,6 +100,8 @@ struct Change {
     attempts: u32,
     due_at: Millis,
     has_failed: bool,
+    is_heard: bool,
+    is_unsure: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,7 +121,16 @@ struct Model {
 impl Model {
     fn push(&mut self, path: &str, size: u64, due_at: Millis, urgency: Urgency) {
         let Some(change) = self.changes.get_mut(path) else {
-            let change = Change { generation: 1, is_claimed: false, size, attempts: 0, due_at, has_failed: false };
+            let change = Change {
+                generation: 1,
+                is_claimed: false,
+                size,
+                attempts: 0,
+                due_at,
+                has_failed: false,
+                is_heard: urgency == Urgency::Event,
+                is_unsure: false,
+            };
             self.changes.insert(path.into(), change);
             return;
         };
@@ -132,6 +140,7 @@ impl Model {
                 change.size = size;
                 change.attempts = 0;
                 change.has_failed = false;
+                change.is_heard = true;
                 if change.due_at != HELD {
                     change.due_at = due_at;
                 }
@@ -181,7 +190,7 @@ impl Model {
         }
         let change = self.changes.get_mut(path).expect("a claimed change is there");
         match again_at {
-            _ if change.generation != generation => change.is_claimed = false,
+            _ if change.generation != generation => (change.is_claimed, change.is_unsure) = (false, false),
             None => drop(self.changes.remove(path)),
             Some(due_at) => {
                 *change = Change { is_claimed: false, attempts: 0, has_failed: false, due_at, ..*change };
@@ -203,7 +212,7 @@ impl Model {
         const PATH: &str = "CAST(iif(d.path = x'', name, d.path || '/' || name) AS TEXT)";
         let mut model = Self::default();
         let sql = format!(
-            "SELECT {PATH}, generation, claimed, size, attempts, due_at, code IS NOT NULL
+            "SELECT {PATH}, generation, claimed, size, attempts, due_at, code IS NOT NULL, heard, unsure
              FROM changes JOIN directories d ON d.id = directory_id"
         );
         let mut changes = ledger.db.prepare_cached(&sql).expect("a statement");
@@ -217,6 +226,8 @@ impl Model {
                 attempts: row.get(4).expect("a number"),
                 due_at: get(5),
                 has_failed: get(6) == 1,
+                is_heard: get(7) == 1,
+                is_unsure: get(8) == 1,
             };
             let twice = model.changes.insert(row.get(0).expect("a path"), change);
             assert_eq!(twice, None, "two changes for one path");
@@ -278,10 +289,7 @@ impl Run {
         let Self { world, model, claims } = self;
         let ledger = &world.ledger;
         let claim = match step {
-            Step::Settle { claim, .. }
-            | Step::Postpone { claim, .. }
-            | Step::Defer { claim, .. }
-            | Step::Unclaim { claim } => {
+            Step::Settle { claim, .. } | Step::Postpone { claim, .. } | Step::Defer { claim, .. } => {
                 if claims.is_empty() {
                     return;
                 }
@@ -304,7 +312,10 @@ impl Run {
                     let change = model.changes.get_mut(&claim.path.to_string()).expect("a change");
                     assert!(!change.is_claimed, "claimed twice");
                     assert!(change.due_at <= *now, "claimed too early");
-                    assert_eq!(claim.attempts, change.attempts);
+                    assert_eq!((claim.attempts, claim.is_heard), (change.attempts, change.is_heard));
+                    assert_eq!((claim.is_unsure, claim.code.is_some()), (change.is_unsure, change.has_failed));
+                    let file = model.files.get(&claim.path.to_string());
+                    assert_eq!(claim.recorded.map(|row| row.state), file.map(|file| file.state));
                     change.is_claimed = true;
                     claims.push((claim, change.generation));
                 }
@@ -316,19 +327,16 @@ impl Run {
                 ledger.settle(claim(), &settlement(how, *size), *again_at, 0).expect("settled");
                 model.settle(generation, &path, how, *size, *again_at);
             }
-            Step::Postpone { due_at, .. } => {
-                ledger.postpone(claim(), "timeout", "no answer", *due_at).expect("postponed");
+            Step::Postpone { due_at, is_unsure, .. } => {
+                ledger.postpone(claim(), "timeout", "no answer", *is_unsure, *due_at).expect("postponed");
                 let change = model.give_back(generation, &path, *due_at);
                 change.attempts += 1;
                 change.has_failed = true;
+                change.is_unsure |= *is_unsure;
             }
             Step::Defer { due_at, .. } => {
                 ledger.defer(claim(), *due_at).expect("deferred");
                 model.give_back(generation, &path, *due_at);
-            }
-            Step::Unclaim { .. } => {
-                ledger.unclaim(claim()).expect("put back");
-                model.changes.entry(path).and_modify(|change| change.is_claimed = false);
             }
             Step::Hold => {
                 ledger.hold(world.mirror).expect("held");
@@ -342,6 +350,8 @@ impl Run {
                 ledger.recover_changes(*latest).expect("recovered");
                 claims.clear();
                 for change in model.changes.values_mut() {
+                    // A killed agent may have been sending it.
+                    change.is_unsure |= change.is_claimed;
                     change.is_claimed = false;
                     if change.due_at != HELD {
                         change.due_at = change.due_at.min(*latest);

@@ -66,9 +66,8 @@ fn nothing_that_is_asked_for_each_file_reads_a_whole_table() {
         }
         ledger.outlook().expect("an outlook");
         let claim = world.claim_one();
-        ledger.unclaim(&claim).expect("put back");
         ledger.defer(&claim, 0).expect("deferred");
-        ledger.postpone(&claim, "timeout", "no answer", 0).expect("postponed");
+        ledger.postpone(&claim, "timeout", "no answer", false, 0).expect("postponed");
         ledger.settle(&claim, &stored(1), Some(0), 0).expect("settled");
         world.settle(&world.claim_one(), &Settlement::Gone);
         for settlement in [

@@ -22,7 +22,7 @@ fn a_path_pushed_again_while_claimed_is_claimed_again() {
 fn a_scan_leaves_a_failure_its_due_time_and_its_attempts() {
     let world = World::new();
     world.push(&at("a"), Urgency::Event);
-    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", 5000).expect("postponed");
+    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", false, 5000).expect("postponed");
     world.push(&at("a"), Urgency::Scan);
     assert!(world.claim(4999).is_empty());
     assert_eq!(world.claim(5000)[0].attempts, 1);
@@ -32,7 +32,7 @@ fn a_scan_leaves_a_failure_its_due_time_and_its_attempts() {
 fn an_event_forgets_earlier_failures() {
     let world = World::new();
     world.push(&at("a"), Urgency::Event);
-    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", 5000).expect("postponed");
+    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", false, 5000).expect("postponed");
     world.push_due(&at("a"), Urgency::Event, 10);
     assert_eq!(world.ledger.problems(10).expect("problems"), []);
     assert_eq!(world.claim(10)[0].attempts, 0);
@@ -44,7 +44,7 @@ fn a_failure_of_an_older_version_does_not_delay_the_newer_one() {
     world.push(&at("a"), Urgency::Event);
     let claim = world.claim_one();
     world.push_due(&at("a"), Urgency::Event, 10);
-    world.ledger.postpone(&claim, "timeout", "no answer", 5000).expect("postponed");
+    world.ledger.postpone(&claim, "timeout", "no answer", false, 5000).expect("postponed");
     assert_eq!(world.claim(10).len(), 1);
 }
 
@@ -173,7 +173,7 @@ fn work_is_unfinished_until_it_failed_often_enough_or_is_held() {
         assert!(unfinished());
         let claim = world.claim_one();
         assert!(unfinished());
-        world.ledger.postpone(&claim, "timeout", "no answer", 0).expect("postponed");
+        world.ledger.postpone(&claim, "timeout", "no answer", false, 0).expect("postponed");
     }
     assert!(!unfinished());
     world.ledger.forget_attempts().expect("forgotten");
