@@ -199,7 +199,7 @@ impl Ledger {
             Some(at) => self
                 .db
                 .prepare_cached(
-                    "UPDATE changes SET claimed = 0, attempts = 0, code = NULL, message = NULL, due_at = ?4
+                    "UPDATE changes SET claimed = 0, unsure = 0, attempts = 0, code = NULL, message = NULL, due_at = ?4
                      WHERE directory_id = ?1 AND name = ?2 AND generation = ?3",
                 )?
                 .execute((claim.directory, &claim.name, claim.generation, at))?,

@@ -193,7 +193,8 @@ impl Model {
             _ if change.generation != generation => (change.is_claimed, change.is_unsure) = (false, false),
             None => drop(self.changes.remove(path)),
             Some(due_at) => {
-                *change = Change { is_claimed: false, attempts: 0, has_failed: false, due_at, ..*change };
+                *change =
+                    Change { is_claimed: false, attempts: 0, has_failed: false, is_unsure: false, due_at, ..*change };
             }
         }
     }

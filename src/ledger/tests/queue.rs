@@ -225,3 +225,15 @@ fn files_too_large_to_be_added_up_do_not_stop_the_queue() {
     }
     assert_eq!(world.counts().stored, Tally::default());
 }
+
+/// dStor answered: whether it holds an earlier attempt is no question any more.
+#[test]
+fn what_was_stored_is_sure_even_if_it_is_looked_at_once_more() {
+    let world = World::new();
+    world.push(&at("a"), Urgency::Event);
+    world.ledger.postpone(&world.claim_one(), "timeout", "no answer", true, 0).expect("postponed");
+    let claim = world.claim_one();
+    assert!(claim.is_unsure);
+    world.ledger.settle(&claim, &stored(5), Some(0), 200).expect("settled");
+    assert!(!world.claim_one().is_unsure);
+}
