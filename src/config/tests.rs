@@ -482,7 +482,10 @@ fn without_a_config_a_directory_or_a_way_to_one_is_needed() {
     world.overrides.dir = Some(world.top.join("docs"));
     let named_after_itself = world.config();
     world.overrides.config = Some(world.top.join("none.toml"));
-    assert!(world.refusal().starts_with("cannot read the config `TOP/none.toml`"), "a mistyped path is not passed over");
+    assert!(
+        world.refusal().starts_with("cannot read the config `TOP/none.toml`"),
+        "a mistyped path is not passed over"
+    );
     world.overrides.config = None;
     assert_eq!(named_after_itself.mirrors.len(), 1);
     assert_eq!(named_after_itself.mirrors[0].path, world.top.join("docs"));
