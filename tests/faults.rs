@@ -238,7 +238,7 @@ async fn a_full_disk_under_the_ledger_loses_nothing_and_goes_on_when_there_is_ro
     let world = World::new().await;
     fs::create_dir(world.state_dir()).expect("made");
     let mount = Mount { at: world.state_dir() };
-    if !mount.memory("1m") {
+    if !mount.memory("8m") {
         // Only root may mount. The ledger's own tests fill it by another way.
         return;
     }
