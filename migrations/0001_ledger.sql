@@ -41,6 +41,8 @@ CREATE TABLE files (
   name         BLOB    NOT NULL,
   state        INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3),  -- 0 stored, 1 failed, 2 skipped, 3 gone
   size         INTEGER NOT NULL,             -- bytes
+  weight       INTEGER AS (min(size, 0x100000000000)),  -- bytes in the counts: a file of holes can claim to have 2^63 - 1,
+                                             -- and a second one would be more than a sum can hold; 16 TiB is the most
   mtime_s      INTEGER NOT NULL,             -- seconds since 1970, negative before
   mtime_ns     INTEGER NOT NULL,             -- nanoseconds into that second
   ctime_s      INTEGER NOT NULL,
@@ -75,6 +77,7 @@ CREATE TABLE changes (
   heard        INTEGER NOT NULL DEFAULT 0,   -- 1: an event told of it, so its bytes may differ though its stat does not
   unsure       INTEGER NOT NULL DEFAULT 0,   -- 1: an upload of it ended without word whether dStor has it
   size         INTEGER NOT NULL DEFAULT 0,   -- bytes as last seen; 0 if nobody looked yet
+  weight       INTEGER AS (min(size, 0x100000000000)),  -- as that of files
   attempts     INTEGER NOT NULL DEFAULT 0,   -- failures since it last changed
   since        INTEGER NOT NULL,             -- when it was first pushed
   due_at       INTEGER NOT NULL,             -- not before then; the largest number: when its mirror is back
@@ -118,49 +121,49 @@ END;
 
 CREATE TRIGGER file_in AFTER INSERT ON files
 WHEN NOT EXISTS (SELECT 1 FROM changes c WHERE c.directory_id = new.directory_id AND c.name = new.name) BEGIN
-  UPDATE counts SET files = files + 1, bytes = bytes + new.size
+  UPDATE counts SET files = files + 1, bytes = bytes + new.weight
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = new.directory_id)
     AND (slot = new.state OR (slot = 6 AND new.state = 0 AND new.proof IS NOT NULL));
 END;
 
 CREATE TRIGGER file_out AFTER DELETE ON files
 WHEN NOT EXISTS (SELECT 1 FROM changes c WHERE c.directory_id = old.directory_id AND c.name = old.name) BEGIN
-  UPDATE counts SET files = files - 1, bytes = bytes - old.size
+  UPDATE counts SET files = files - 1, bytes = bytes - old.weight
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = old.directory_id)
     AND (slot = old.state OR (slot = 6 AND old.state = 0 AND old.proof IS NOT NULL));
 END;
 
 CREATE TRIGGER file_changed AFTER UPDATE OF state, size, proof ON files
 WHEN NOT EXISTS (SELECT 1 FROM changes c WHERE c.directory_id = new.directory_id AND c.name = new.name) BEGIN
-  UPDATE counts SET files = files - 1, bytes = bytes - old.size
+  UPDATE counts SET files = files - 1, bytes = bytes - old.weight
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = old.directory_id)
     AND (slot = old.state OR (slot = 6 AND old.state = 0 AND old.proof IS NOT NULL));
-  UPDATE counts SET files = files + 1, bytes = bytes + new.size
+  UPDATE counts SET files = files + 1, bytes = bytes + new.weight
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = new.directory_id)
     AND (slot = new.state OR (slot = 6 AND new.state = 0 AND new.proof IS NOT NULL));
 END;
 
 CREATE TRIGGER change_in AFTER INSERT ON changes BEGIN
-  UPDATE counts SET files = files + 1, bytes = bytes + new.size
+  UPDATE counts SET files = files + 1, bytes = bytes + new.weight
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = new.directory_id) AND slot = 4 + new.claimed;
-  UPDATE counts SET files = files - 1, bytes = bytes - f.size
-  FROM (SELECT state, size, proof FROM files WHERE directory_id = new.directory_id AND name = new.name) AS f
+  UPDATE counts SET files = files - 1, bytes = bytes - f.weight
+  FROM (SELECT state, weight, proof FROM files WHERE directory_id = new.directory_id AND name = new.name) AS f
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = new.directory_id)
     AND (slot = f.state OR (slot = 6 AND f.state = 0 AND f.proof IS NOT NULL));
 END;
 
 CREATE TRIGGER change_out AFTER DELETE ON changes BEGIN
-  UPDATE counts SET files = files - 1, bytes = bytes - old.size
+  UPDATE counts SET files = files - 1, bytes = bytes - old.weight
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = old.directory_id) AND slot = 4 + old.claimed;
-  UPDATE counts SET files = files + 1, bytes = bytes + f.size
-  FROM (SELECT state, size, proof FROM files WHERE directory_id = old.directory_id AND name = old.name) AS f
+  UPDATE counts SET files = files + 1, bytes = bytes + f.weight
+  FROM (SELECT state, weight, proof FROM files WHERE directory_id = old.directory_id AND name = old.name) AS f
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = old.directory_id)
     AND (slot = f.state OR (slot = 6 AND f.state = 0 AND f.proof IS NOT NULL));
 END;
 
 CREATE TRIGGER change_moved AFTER UPDATE OF claimed, size ON changes BEGIN
-  UPDATE counts SET files = files - 1, bytes = bytes - old.size
+  UPDATE counts SET files = files - 1, bytes = bytes - old.weight
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = old.directory_id) AND slot = 4 + old.claimed;
-  UPDATE counts SET files = files + 1, bytes = bytes + new.size
+  UPDATE counts SET files = files + 1, bytes = bytes + new.weight
   WHERE mirror_id = (SELECT mirror_id FROM directories WHERE id = new.directory_id) AND slot = 4 + new.claimed;
 END;

@@ -255,7 +255,8 @@ impl Ledger {
     /// As SQLite says.
     pub fn recover_changes(&self, latest: Millis) -> Result<(), LedgerError> {
         self.db.execute("UPDATE changes SET claimed = 0, unsure = 1 WHERE claimed = 1", [])?;
-        self.db.execute("UPDATE changes SET due_at = ?1 WHERE due_at > ?1", [latest])?;
+        // What is held stays so: who releases it asks for exactly that time.
+        self.db.execute("UPDATE changes SET due_at = ?1 WHERE due_at > ?1 AND due_at <> ?2", [latest, HELD])?;
         self.db.execute(
             "UPDATE changes SET due_at = ?1 WHERE directory_id IN
                (SELECT d.id FROM directories d JOIN mirrors m ON m.id = d.mirror_id WHERE m.active = 0)",

@@ -10,6 +10,8 @@ mod lock;
 mod mirrors;
 mod shared;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -164,16 +166,20 @@ impl Ledger {
         Ok(Self::over(db, path))
     }
 
-    /// Opens the ledger for reading beside a running agent. Writes nothing and never checkpoints.
+    /// Opens the ledger for reading beside a running agent. Changes nothing in it and never checkpoints; SQLite's
+    /// companions of the file are made if they are not there, and stay.
     ///
     /// # Errors
-    /// As [`open`](Self::open); a missing file is [`LedgerError::None`].
+    /// As [`open`](Self::open); a missing file is [`LedgerError::None`], and so is one whose tables are yet to be made.
     pub fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
         if !path.exists() {
             return Err(LedgerError::None(path.to_owned()));
         }
         let ledger = Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         ledger.db.busy_timeout(Duration::from_secs(10))?;
+        if ledger.db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
+            return Err(LedgerError::None(path.to_owned()));
+        }
         Ok(ledger)
     }
 

@@ -23,10 +23,10 @@ enum Work {
     Fold(oneshot::Sender<Result<(), LedgerError>>),
 }
 
-#[derive(PartialEq, Eq)]
 enum Outcome {
     Keep,
-    TakeBack,
+    /// With the reason, for those whose work is lost with it.
+    TakeBack(LedgerError),
 }
 
 /// A handle to the thread that owns the ledger. Cheap to clone; the thread ends with the last one.
@@ -98,7 +98,7 @@ impl SharedLedger {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |ledger| {
             let result = ledger.and_then(work);
-            let outcome = if result.is_ok() { Outcome::Keep } else { Outcome::TakeBack };
+            let outcome = result.as_ref().map_or_else(|error| Outcome::TakeBack(error.again()), |_| Outcome::Keep);
             let reply: Reply = Box::new(move |committed| {
                 // Nobody waiting is fine: the work is done all the same.
                 let _ = answer.send(result.and_then(|value| committed.map(|()| value)));
@@ -172,11 +172,15 @@ impl<'a> Group<'a> {
         }
         let (outcome, reply) = job(self.open.as_ref().map(|()| self.ledger).map_err(LedgerError::again));
         if self.open.is_ok() {
-            if outcome == Outcome::TakeBack {
-                self.ledger.forget_cached();
-                self.step("ROLLBACK TO job");
+            match outcome {
+                Outcome::Keep => self.step("RELEASE job"),
+                // A full disk can take back the whole transaction, with all that others did in it.
+                Outcome::TakeBack(error) if self.ledger.db.is_autocommit() => self.open = Err(error),
+                Outcome::TakeBack(_) => {
+                    self.ledger.forget_cached();
+                    self.step("ROLLBACK TO job; RELEASE job");
+                }
             }
-            self.step("RELEASE job");
         }
         reply
     }

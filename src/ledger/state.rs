@@ -264,7 +264,9 @@ impl Ledger {
             "SELECT d.mirror_id, d.path, r.name, NULL, r.code, r.message, r.attempts, r.since, NULL
              FROM reasons r JOIN files f USING (directory_id, name) JOIN directories d ON d.id = r.directory_id
              JOIN mirrors m ON m.id = d.mirror_id
-             WHERE f.state = 1 AND m.active = 1 ORDER BY r.since LIMIT ?1",
+             WHERE f.state = 1 AND m.active = 1 AND NOT EXISTS
+               (SELECT 1 FROM changes c WHERE c.directory_id = f.directory_id AND c.name = f.name)
+             ORDER BY r.since LIMIT ?1",
             "SELECT d.mirror_id, d.path, c.name, c.claimed, c.code, c.message, c.attempts, c.since, c.due_at
              FROM changes c JOIN directories d ON d.id = c.directory_id JOIN mirrors m ON m.id = d.mirror_id
              WHERE c.code IS NOT NULL AND m.active = 1 ORDER BY c.since LIMIT ?1",

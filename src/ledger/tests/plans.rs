@@ -1,0 +1,125 @@
+//! Nothing that is asked often reads a whole table: at a million files that is invisible until it hurts.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use rusqlite::trace::{TraceEvent, TraceEventCodes};
+
+use super::*;
+
+thread_local! {
+    static HEARD: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+fn hear(event: TraceEvent<'_>) {
+    if let TraceEvent::Stmt(_, sql) = event {
+        // Triggers are told as comments; their plans are part of their statement's.
+        if !sql.starts_with("--") {
+            HEARD.with_borrow_mut(|heard| heard.insert(sql.to_owned()));
+        }
+    }
+}
+
+/// Every statement that `work` runs, with SQLite's plan for it.
+fn plans(ledger: &Ledger, work: impl FnOnce()) -> Vec<(String, Vec<String>)> {
+    HEARD.take();
+    ledger.db.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, Some(hear));
+    work();
+    ledger.db.trace_v2(TraceEventCodes::empty(), None);
+    HEARD.take().into_iter().map(|sql| (sql.clone(), plan(&ledger.db, &sql))).collect()
+}
+
+fn plan(db: &Connection, sql: &str) -> Vec<String> {
+    let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
+    for parameter in 1..=explain.parameter_count() {
+        explain.raw_bind_parameter(parameter, 0).expect("bound");
+    }
+    let mut rows = explain.raw_query();
+    let mut steps = Vec::new();
+    while let Some(row) = rows.next().expect("a step") {
+        steps.push(row.get(3).expect("its text"));
+    }
+    steps
+}
+
+/// Steps that go through all rows of a table that grows with the number of files.
+fn whole_tables(steps: &[String]) -> Vec<&String> {
+    const LARGE: [&str; 7] = ["files", "changes", "directories", "reasons", "f", "c", "d"];
+    let is_whole = |step: &&String| {
+        let mut words = step.split(' ');
+        let scans = words.next() == Some("SCAN") && words.next().is_some_and(|table| LARGE.contains(&table));
+        // The first row in the order of the queue's own index is no search of the table.
+        scans && !step.ends_with("INDEX changes_due")
+    };
+    steps.iter().filter(is_whole).collect()
+}
+
+#[test]
+fn nothing_that_is_asked_for_each_file_reads_a_whole_table() {
+    let world = World::new();
+    let World { ledger, mirror, .. } = &world;
+    world.put("a/b/c", &stored(1));
+    world.put("a/x", &failed(1));
+    let plans = plans(ledger, || {
+        for urgency in [Urgency::Event, Urgency::Scan] {
+            world.push(&at("new/dir/file"), urgency);
+        }
+        ledger.outlook().expect("an outlook");
+        let claim = world.claim_one();
+        ledger.defer(&claim, 0).expect("deferred");
+        ledger.postpone(&claim, "timeout", "no answer", false, 0).expect("postponed");
+        ledger.settle(&claim, &stored(1), Some(0), 0).expect("settled");
+        world.settle(&world.claim_one(), &Settlement::Gone);
+        for settlement in [
+            Settlement::Nothing,
+            stored(2),
+            failed(1),
+            Settlement::Refreshed(stat(1), 0),
+            Settlement::Skipped(stat(1), 0, crate::mirror::Skip::TooLarge),
+            Settlement::Descended,
+            Settlement::Ignored,
+            Settlement::Gone,
+        ] {
+            world.put("a", &settlement);
+        }
+        for which in [Below::Present, Below::Taken] {
+            for dir in ["", "a", "a/b"] {
+                ledger.has_below(*mirror, &at(dir), which).expect("an answer");
+            }
+        }
+        ledger.listing(*mirror, &at("a")).expect("a listing");
+        ledger.file(*mirror, &at("a/b/c")).expect("a row");
+        ledger.some_stored(*mirror, 10).expect("some");
+        ledger.counts(*mirror).expect("counts");
+        for prefix in ["", "a", "a/b"] {
+            world.entries(prefix);
+        }
+    });
+    assert!(plans.len() > 25, "only {} statements were heard", plans.len());
+    for (sql, steps) in plans {
+        assert_eq!(whole_tables(&steps), [""; 0], "{sql}\n{steps:#?}");
+    }
+}
+
+#[test]
+fn claiming_takes_the_first_of_the_queue_without_sorting_it() {
+    let world = World::new();
+    world.push(&at("a"), Urgency::Event);
+    let plans = plans(&world.ledger, || drop(world.claim(0)));
+    let (_, steps) = plans.iter().find(|(sql, _)| sql.starts_with("SELECT")).expect("the claiming query");
+    assert!(steps[0].contains("USING INDEX changes_due (due_at<?)"), "{steps:#?}");
+    assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+}
+
+#[test]
+fn a_plan_that_reads_a_whole_table_is_noticed() {
+    let world = World::new();
+    for sql in [
+        "SELECT count(*) FROM files WHERE size = ?1",
+        "SELECT 1 FROM changes c WHERE c.claimed = 1",
+        "UPDATE directories SET remote = ?1 WHERE remote = ?2",
+        "SELECT 1 FROM files ORDER BY directory_id",
+    ] {
+        assert_eq!(whole_tables(&plan(&world.ledger.db, sql)).len(), 1, "{sql}");
+    }
+}
