@@ -101,6 +101,7 @@ pub async fn run(
             Ok((counts?, ledger.outlook()?))
         })
         .await?;
+    uploader.queue.ledger().fold().await?;
     drop(lock);
     Ok(SyncOutcome { counts, next_due_at: outlook.next_due_at, missing, ended_by })
 }

@@ -156,6 +156,23 @@ async fn what_is_stored_of_a_file_that_is_rewritten_is_always_one_of_its_version
     }
 }
 
+// A15: pages written through a memory map change no time at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_through_a_memory_map_is_stored_when_the_file_is_closed() {
+    let world = World::new().await;
+    let path = world.write("mapped", "one one one");
+    let _agent = world.start();
+    world.until_mirrored().await;
+    let script = "import mmap, sys, time\nf = open(sys.argv[1], 'r+b')\nm = mmap.mmap(f.fileno(), 0)\nm[0:3] = b'two'\n\
+                  time.sleep(1.5)\nm[4:7] = b'two'\nm.close()\nf.close()\n";
+    let mut python = std::process::Command::new("python3");
+    python.arg("-c").arg(script).arg(&path);
+    if python.status().is_ok_and(|status| status.success()) {
+        world.until_mirrored().await;
+        assert_eq!(world.remote()[b"mapped".as_slice()], b"two two one");
+    }
+}
+
 // B23, A21
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_becomes_a_directory_and_back_is_followed() {

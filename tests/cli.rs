@@ -158,6 +158,41 @@ async fn waiting_for_a_file_ends_when_it_is_stored() {
     assert_eq!(excluded.code, 1, "{excluded:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_is_interrupted_does_not_claim_that_all_is_stored() {
+    let mut world = World::new().await;
+    world.set_config(world.config().replace("settle = \"100ms\"", "settle = \"60s\"").replace("2s", "60s"));
+    let _agent = world.start();
+    world.until("it runs", || world.status()["agent"]["state"] == "running").await;
+    world.write("a", "not stored for a minute");
+    let mut wait = world.start_with(&["wait"]);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    wait.signal(Signal::TERM);
+    assert_eq!(wait.end().code(), Some(143));
+}
+
+// A pass over several mirrors once waited for ever for what an earlier one had left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_ends_also_when_what_an_earlier_one_left_is_gone() {
+    let mut world = World::new().await;
+    let second = world.base().join("second");
+    fs::create_dir(&second).expect("made");
+    world.set_config(world.config().replace(
+        "[watch]",
+        &format!("[[mirror]]\npath = \"{}\"\nremote = \"Docs/second\"\n\n[watch]", second.display()),
+    ));
+    fs::write(second.join("a"), "a").expect("written");
+    world.write("b", "b");
+    let port = world.stop_sandbox().await;
+    assert_eq!(world.run(&["sync"]).code, 5);
+    fs::remove_file(second.join("a")).expect("removed");
+    fs::remove_file(world.path("b")).expect("removed");
+    world.start_sandbox(port).await;
+    let mut pass = world.start_with(&["sync"]);
+    assert_eq!(pass.end().code(), Some(0), "{}", world.story());
+    assert_eq!(world.count("pending"), 0);
+}
+
 // B17, F14
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acts_on_the_terminal_and_a_closed_pipe_kills_nobody() {

@@ -1,10 +1,11 @@
 //! What the agent does when dStor, or what answers in its place, does not do its part.
 
 use std::fs;
+use std::time::Duration;
 
 use dstor_sync::sandbox::Phase;
 
-use crate::world::{World, private};
+use crate::world::{Mount, World, private};
 
 /// Faults of an upload that pass: the file is stored in the end, and never before dStor has it.
 #[tokio::test(flavor = "multi_thread")]
@@ -173,4 +174,87 @@ async fn no_secret_is_in_any_output_or_file_of_the_state_directory() {
         assert!(!output.contains(&canary), "the API key is in: {output}");
         assert!(!output.contains("Bearer ey"), "a token is in: {output}");
     }
+}
+
+// E14: the refusal belongs to the version that was sent, not to the one that was saved meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_saved_while_another_is_refused_is_sent() {
+    let world = World::new().await;
+    world.sandbox().set_delay(Duration::from_millis(1500));
+    world.misbehave("upload 413 x1");
+    let agent = world.start();
+    world.write("a", "too large");
+    world.until("the first version is on its way", || world.sandbox().requests(Phase::Upload) == 1).await;
+    world.write("a", "small");
+    world.until_mirrored().await;
+    assert_eq!((world.count("stored"), world.count("failed")), (1, 0));
+    assert_eq!(agent.stop(), 0);
+}
+
+// E18: an upload whose answer was lost may have replaced what the ledger records.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_that_is_undone_after_a_lost_answer_is_sent_again() {
+    let world = World::new().await;
+    let agent = world.start();
+    world.write("a", "first");
+    world.until_mirrored().await;
+    world.misbehave("upload reset-after-store x1");
+    world.write("a", "other");
+    world.until("dStor has the second version, unsaid", || world.remote()[b"a".as_slice()] == b"other").await;
+    world.write("a", "first");
+    world.until_mirrored().await;
+    assert_eq!(agent.stop(), 0);
+}
+
+// E9
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_that_is_refused_too_counts_as_refused_credentials() {
+    let world = World::new().await;
+    world.misbehave("upload 401");
+    world.write("a", "a");
+    let pass = world.run(&["sync"]);
+    assert_eq!(pass.code, 4, "{pass:?}");
+    assert_eq!((world.sandbox().requests(Phase::Upload), world.sandbox().requests(Phase::Token)), (2, 2));
+    assert_eq!(world.status()["dstor"]["auth"], "refused");
+}
+
+// E32
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_is_used_up_stops_the_account_and_gives_no_file_up() {
+    let world = World::new().await;
+    world.misbehave("upload 403 x3");
+    for at in 0..20 {
+        world.write(&format!("f{at}"), at.to_string());
+    }
+    let agent = world.start();
+    world.until_mirrored().await;
+    assert_eq!((world.count("stored"), world.count("failed")), (20, 0));
+    assert_eq!(agent.stop(), 0);
+}
+
+// D2
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_the_ledger_loses_nothing_and_goes_on_when_there_is_room() {
+    let world = World::new().await;
+    fs::create_dir(world.state_dir()).expect("made");
+    let mount = Mount { at: world.state_dir() };
+    if !mount.memory("8m") {
+        // Only root may mount. The ledger's own tests fill it by another way.
+        return;
+    }
+    let agent = world.start();
+    world.write("before", "1");
+    world.until_mirrored().await;
+    let filler = world.state_dir().join("filler");
+    let mut file = fs::File::create(&filler).expect("made");
+    while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
+    for at in 0..300 {
+        world.write(&format!("{}{at}", "long-name-".repeat(20)), at.to_string());
+    }
+    world.until("it says so", || agent.log().contains("the disk that holds the ledger is full")).await;
+    drop(file);
+    fs::remove_file(filler).expect("removed");
+    world.until_mirrored().await;
+    assert_eq!(world.count("stored"), 301);
+    assert_eq!(agent.stop(), 0);
 }

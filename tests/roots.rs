@@ -1,12 +1,10 @@
 //! The mirror's directory going away and coming back: nothing counts as gone.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use dstor_sync::sandbox::Phase;
 
-use crate::world::{World, said};
+use crate::world::{Mount, World};
 
 async fn mirrored_world() -> World {
     let world = World::new().await;
@@ -105,31 +103,4 @@ async fn an_unmounted_root_is_missing_while_it_runs_and_while_it_is_stopped() {
     assert_eq!((world.count("stored"), world.count("gone")), (2, 0));
     assert_eq!(agent.stop(), 0);
     mount.unmount();
-}
-
-struct Mount {
-    at: std::path::PathBuf,
-}
-
-impl Mount {
-    fn bind(&self, from: &Path) -> bool {
-        let mut mount = Command::new("mount");
-        mount.arg("--bind").arg(from).arg(&self.at);
-        rustix::process::geteuid().is_root() && said(mount).code == 0
-    }
-
-    fn unmount(&self) {
-        let mut unmount = Command::new("umount");
-        unmount.arg("-l").arg(&self.at);
-        assert_eq!(said(unmount).code, 0);
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let mut unmount = Command::new("umount");
-        unmount.arg("-q").arg("-l").arg(&self.at);
-        // Mostly unmounted by then.
-        let _ = unmount.output();
-    }
 }

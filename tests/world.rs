@@ -316,3 +316,41 @@ pub(crate) fn private(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("made private");
 }
+
+/// A place where something may be mounted; unmounted at the end of the test.
+pub(crate) struct Mount {
+    pub(crate) at: PathBuf,
+}
+
+impl Mount {
+    /// Mounts a directory there; `false` if this user may not.
+    pub(crate) fn bind(&self, from: &Path) -> bool {
+        self.mount(&["--bind".as_ref(), from.as_os_str()])
+    }
+
+    /// Mounts so much memory there; `false` if this user may not.
+    pub(crate) fn memory(&self, size: &str) -> bool {
+        self.mount(&["-t".as_ref(), "tmpfs".as_ref(), "-o".as_ref(), format!("size={size}").as_ref(), "tmpfs".as_ref()])
+    }
+
+    fn mount(&self, what: &[&std::ffi::OsStr]) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(what).arg(&self.at);
+        rustix::process::geteuid().is_root() && said(mount).code == 0
+    }
+
+    pub(crate) fn unmount(&self) {
+        let mut unmount = Command::new("umount");
+        unmount.arg("-l").arg(&self.at);
+        assert_eq!(said(unmount).code, 0);
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let mut unmount = Command::new("umount");
+        unmount.arg("-q").arg("-l").arg(&self.at);
+        // Mostly unmounted by then.
+        let _ = unmount.output();
+    }
+}

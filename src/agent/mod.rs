@@ -97,7 +97,10 @@ pub async fn run(
         ledger.recover_changes(Millis::MAX)?;
         ledger.set_agent_state(AgentState::Stopped)
     });
-    let closed = closing.await;
+    let closed = match closing.await {
+        Ok(()) => uploader.queue.ledger().fold().await,
+        failed => failed,
+    };
     drop((uploader, folders, lock));
     result?;
     Ok(closed?)

@@ -17,6 +17,12 @@ const LARGEST_GROUP: usize = 256;
 type Job = Box<dyn FnOnce(Result<&Ledger, LedgerError>) -> (Outcome, Reply) + Send>;
 type Reply = Box<dyn FnOnce(Result<(), LedgerError>) + Send>;
 
+enum Work {
+    Job(Job),
+    /// No transaction may be open while the WAL is folded in.
+    Fold(oneshot::Sender<Result<(), LedgerError>>),
+}
+
 enum Outcome {
     Keep,
     /// With the reason, for those whose work is lost with it.
@@ -26,7 +32,7 @@ enum Outcome {
 /// A handle to the thread that owns the ledger. Cheap to clone; the thread ends with the last one.
 #[derive(Clone)]
 pub struct SharedLedger {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Work>,
 }
 
 impl SharedLedger {
@@ -75,6 +81,16 @@ impl SharedLedger {
         self.send(work)?.blocking_recv().map_err(|_| LedgerError::Closed)?
     }
 
+    /// Folds everything into the ledger's one file and waits until that is done; for the end of a run.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub async fn fold(&self) -> Result<(), LedgerError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Work::Fold(answer)).map_err(|_| LedgerError::Closed)?;
+        answered.await.map_err(|_| LedgerError::Closed)?
+    }
+
     fn send<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
@@ -89,38 +105,52 @@ impl SharedLedger {
             });
             (outcome, reply)
         });
-        self.jobs.send(job).map_err(|_| LedgerError::Closed)?;
+        self.jobs.send(Work::Job(job)).map_err(|_| LedgerError::Closed)?;
         Ok(answered)
     }
 }
 
-fn serve(ledger: Ledger, opened_as: Identity, inbox: &mpsc::Receiver<Job>) {
-    while let Ok(first) = inbox.recv() {
-        let mut replies = Vec::new();
-        let committed = commit_group(&ledger, opened_as, first, inbox, &mut replies);
-        for reply in replies {
-            reply(committed.as_ref().copied().map_err(LedgerError::again));
+fn serve(ledger: Ledger, opened_as: Identity, inbox: &mpsc::Receiver<Work>) {
+    let mut after: Option<Work> = None;
+    while let Some(work) = after.take().or_else(|| inbox.recv().ok()) {
+        match work {
+            Work::Fold(answer) => {
+                let folded = ledger.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(LedgerError::from);
+                let _ = answer.send(folded);
+            }
+            Work::Job(first) => {
+                let mut replies = Vec::new();
+                let (committed, other) = commit_group(&ledger, opened_as, first, inbox, &mut replies);
+                after = other;
+                for reply in replies {
+                    reply(committed.as_ref().copied().map_err(LedgerError::again));
+                }
+            }
         }
     }
-    // The last connection to close folds the WAL into the database.
 }
 
+/// Runs `first` and the jobs that wait behind it as one transaction. Returns also what waits and is no job.
 fn commit_group(
     ledger: &Ledger,
     opened_as: Identity,
     first: Job,
-    inbox: &mpsc::Receiver<Job>,
+    inbox: &mpsc::Receiver<Work>,
     replies: &mut Vec<Reply>,
-) -> Result<(), LedgerError> {
+) -> (Result<(), LedgerError>, Option<Work>) {
     let mut group = Group::begin(ledger, opened_as);
     let mut next = Some(first);
     while let Some(job) = next.take() {
         replies.push(group.run(job));
         if replies.len() < LARGEST_GROUP {
-            next = inbox.try_recv().ok();
+            match inbox.try_recv() {
+                Ok(Work::Job(job)) => next = Some(job),
+                Ok(other) => return (group.commit(), Some(other)),
+                Err(_) => {}
+            }
         }
     }
-    group.commit()
+    (group.commit(), None)
 }
 
 /// An open transaction, or why there is none (any more).

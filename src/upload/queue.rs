@@ -191,6 +191,8 @@ impl Queue {
                         tracing::error!("the disk that holds the ledger is full; make room, and it goes on");
                         was_full = true;
                     }
+                    // What was written ahead takes room itself. If it cannot be folded in, that is no other trouble.
+                    let _ = self.ledger.fold().await;
                     tokio::time::sleep(WHILE_FULL).await;
                 }
                 other => return other,
