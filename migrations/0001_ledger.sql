@@ -53,6 +53,7 @@ CREATE TABLE files (
   hash         TEXT,                         -- as dStor gave it
   proof        TEXT    CHECK (proof IN ('cid', 'read')),
   stored_at    INTEGER,
+  unsure       INTEGER NOT NULL DEFAULT 0,   -- 1: dStor may hold a later version than this; only sending again makes sure
   PRIMARY KEY (directory_id, name),
   CHECK (state NOT IN (0, 3) OR (blake3 IS NOT NULL AND hash IS NOT NULL AND stored_at IS NOT NULL))
 ) STRICT, WITHOUT ROWID;

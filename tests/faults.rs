@@ -203,6 +203,15 @@ async fn a_save_that_is_undone_after_a_lost_answer_is_sent_again() {
     world.until("dStor has the second version, unsaid", || world.remote()[b"a".as_slice()] == b"other").await;
     world.write("a", "first");
     world.until_mirrored().await;
+
+    // The same when it was removed in between.
+    world.misbehave("upload reset-after-store x1");
+    world.write("a", "other");
+    world.until("dStor has the second version, unsaid", || world.remote()[b"a".as_slice()] == b"other").await;
+    fs::remove_file(world.path("a")).expect("removed");
+    world.until("it is gone", || world.count("gone") == 1).await;
+    world.write("a", "first");
+    world.until_mirrored().await;
     assert_eq!(agent.stop(), 0);
 }
 

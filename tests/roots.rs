@@ -65,12 +65,13 @@ async fn another_directory_in_its_place_is_not_believed_until_it_is_accepted() {
     fs::rename(world.mirror(), world.base().join("away")).expect("renamed");
     fs::create_dir(world.mirror()).expect("made");
     world.write("d0/f0", "other");
-    world.until("status says so, and what to do", || {
-        let mirror = world.status()["mirrors"][0].clone();
-        mirror["watch"] == "missing"
-            && mirror["watch_note"].as_str().is_some_and(|note| note.contains("dstor-sync root accept"))
-    })
-    .await;
+    world
+        .until("status says so, and what to do", || {
+            let mirror = world.status()["mirrors"][0].clone();
+            mirror["watch"] == "missing"
+                && mirror["watch_note"].as_str().is_some_and(|note| note.contains("dstor-sync root accept"))
+        })
+        .await;
     assert_eq!(world.count("gone"), 0);
 
     let accepted = world.run(&["root".as_ref(), "accept".as_ref(), world.mirror().as_os_str()]);

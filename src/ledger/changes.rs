@@ -191,6 +191,12 @@ impl Ledger {
         now: Millis,
     ) -> Result<(), LedgerError> {
         self.record(claim, settlement, now)?;
+        if claim.is_unsure && !matches!(settlement, Settlement::Stored(_)) {
+            // The change ends, what is not known stays: if the path comes back, it is sent and not compared.
+            self.db
+                .prepare_cached("UPDATE files SET unsure = 1 WHERE directory_id = ?1 AND name = ?2")?
+                .execute((claim.directory, &claim.name))?;
+        }
         let done = match again_at {
             None => self
                 .db

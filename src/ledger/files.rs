@@ -125,9 +125,9 @@ impl Ledger {
     pub fn listing(&self, mirror: MirrorId, dir: &MirrorPath) -> Result<Listing, LedgerError> {
         let Some(id) = self.known_directory(mirror, dir)? else { return Ok(Listing::default()) };
         let mut listing = Listing::default();
-        let mut files = self
-            .db
-            .prepare_cached(&format!("SELECT {FILE}, f.name FROM files f WHERE f.directory_id = ?1 ORDER BY name"))?;
+        let mut files = self.db.prepare_cached(&format!(
+            "SELECT {FILE}, f.name, f.unsure FROM files f WHERE f.directory_id = ?1 ORDER BY name"
+        ))?;
         let mut rows = files.query([id])?;
         while let Some(row) = rows.next()? {
             listing.files.push((row.get::<_, Vec<u8>>(11)?.into(), recorded(row)?));
@@ -176,7 +176,7 @@ impl Ledger {
     /// As SQLite says.
     pub fn some_stored(&self, mirror: MirrorId, limit: u32) -> Result<Vec<(MirrorPath, Stat)>, LedgerError> {
         let mut statement = self.db.prepare_cached(&format!(
-            "SELECT {FILE}, f.name, d.path FROM files f JOIN directories d ON d.id = f.directory_id
+            "SELECT {FILE}, f.name, d.path, f.unsure FROM files f JOIN directories d ON d.id = f.directory_id
              WHERE d.mirror_id = ?1 AND f.state = 0 LIMIT ?2"
         ))?;
         let mut rows = statement.query((mirror.0, limit))?;
@@ -231,14 +231,14 @@ impl Ledger {
     ) -> Result<bool, LedgerError> {
         let mut statement = self.db.prepare_cached(&format!(
             "SELECT {FILE}, f.name, d.remote, c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message,
-               r.code, r.message, r.attempts, r.since
+               r.code, r.message, r.attempts, r.since, f.unsure
              FROM files f JOIN directories d ON d.id = f.directory_id
              LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
              LEFT JOIN reasons r ON r.directory_id = f.directory_id AND r.name = f.name
              WHERE f.directory_id = ?1 AND (?2 IS NULL OR f.name = ?2)
              UNION ALL
              SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, d.remote,
-               c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message, NULL, NULL, NULL, NULL
+               c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message, NULL, NULL, NULL, NULL, NULL
              FROM changes c JOIN directories d ON d.id = c.directory_id
              WHERE c.directory_id = ?1 AND (?2 IS NULL OR c.name = ?2) AND NOT EXISTS
                (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
@@ -256,8 +256,9 @@ impl Ledger {
     }
 
     pub(super) fn file_row(&self, key: (i64, &[u8])) -> Result<Option<FileRow>, LedgerError> {
-        let mut statement =
-            self.db.prepare_cached(&format!("SELECT {FILE} FROM files f WHERE directory_id = ?1 AND name = ?2"))?;
+        let mut statement = self
+            .db
+            .prepare_cached(&format!("SELECT {FILE}, f.unsure FROM files f WHERE directory_id = ?1 AND name = ?2"))?;
         let mut rows = statement.query(key)?;
         match rows.next()? {
             Some(row) => Ok(Some(FileRow { recorded: recorded(row)?, held: held(row)? })),
@@ -275,7 +276,7 @@ impl Ledger {
                  ON CONFLICT DO UPDATE SET state = 0, size = excluded.size, mtime_s = excluded.mtime_s,
                    mtime_ns = excluded.mtime_ns, ctime_s = excluded.ctime_s, ctime_ns = excluded.ctime_ns,
                    inode = excluded.inode, mode = excluded.mode, blake3 = excluded.blake3, hash = excluded.hash,
-                   proof = excluded.proof, stored_at = excluded.stored_at",
+                   proof = excluded.proof, stored_at = excluded.stored_at, unsure = 0",
             )?
             .execute(rusqlite::params![
                 key.0,
@@ -434,6 +435,7 @@ fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
 
 fn recorded(row: &Row<'_>) -> Result<Recorded, LedgerError> {
     let digest: Option<[u8; 32]> = row.get(7)?;
+    let is_unsure: bool = row.get("unsure")?;
     Ok(Recorded {
         state: state_of(row.get(0)?)?,
         stat: Stat {
@@ -442,7 +444,7 @@ fn recorded(row: &Row<'_>) -> Result<Recorded, LedgerError> {
             ctime: Timestamp { seconds: row.get(4)?, nanos: row.get(5)? },
             inode: bits_out(row.get(6)?),
         },
-        digest: digest.map(Digest::from_bytes),
+        digest: digest.filter(|_| !is_unsure).map(Digest::from_bytes),
     })
 }
 

@@ -118,7 +118,7 @@ pub struct Recorded {
     pub state: State,
     /// The version last looked at.
     pub stat: Stat,
-    /// The digest of the bytes that dStor holds, if any.
+    /// The digest of the bytes that dStor holds, if any are, and if that is sure.
     pub digest: Option<Digest>,
 }
 
