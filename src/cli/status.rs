@@ -53,7 +53,7 @@ fn show(status: &Status, output: &Output) {
         output.line(format_args!("         {}", shown(error)));
     }
     for mirror in &status.mirrors {
-        show_mirror(mirror, output);
+        show_mirror(mirror, status.is_alive(), output);
     }
     if status.problems.is_empty() {
         return;
@@ -75,7 +75,7 @@ fn show(status: &Status, output: &Output) {
     }
 }
 
-fn show_mirror(mirror: &MirrorStatus, output: &Output) {
+fn show_mirror(mirror: &MirrorStatus, is_alive: bool, output: &Output) {
     let remote = match (&mirror.remote, mirror.remote_id) {
         (Some(path), _) if path.is_empty() => "/".to_owned(),
         (Some(path), _) => shown(path),
@@ -84,7 +84,7 @@ fn show_mirror(mirror: &MirrorStatus, output: &Output) {
     };
     let scanned = mirror.last_scan_at.as_deref().unwrap_or("never");
     output.line(format_args!("mirror   {} → {remote}", mirror.path.shown()));
-    output.line(format_args!("         watched by {}, last full scan {scanned}", watch_word(mirror.watch)));
+    output.line(format_args!("         watched by {}, last full scan {scanned}", watch_word(mirror.watch, is_alive)));
     if let Some(note) = &mirror.watch_note {
         output.line(output.paint(&format!("         {}", shown(note)), Tone::Busy));
     }
@@ -109,8 +109,9 @@ fn show_mirror(mirror: &MirrorStatus, output: &Output) {
     }
 }
 
-fn watch_word(watch: &str) -> &str {
+fn watch_word(watch: &str, is_alive: bool) -> &str {
     match watch {
+        _ if !is_alive => "nobody",
         "polling" => "scans only",
         "missing" => "nobody: its directory is missing",
         other => other,
