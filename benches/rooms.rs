@@ -55,6 +55,7 @@ fn recording(bench: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
     let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
     let settings = MirrorSettings {
+        service: "https://dstor.test/".into(),
         path: "/m".into(),
         policy: Policy {
             placement: Placement::Path(RemoteDir::parse("m").expect("a path")),

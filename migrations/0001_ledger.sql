@@ -4,10 +4,11 @@
 
 PRAGMA application_id = 0x6453796e;  -- "dSyn": what makes a SQLite file a ledger of ours
 
--- One watched directory and the dStor directory it is mirrored to. Another `remote` is another mirror: its files have
+-- One watched directory and the dStor directory it is mirrored to. Another `remote`, or another service, is another mirror: its files have
 -- to be sent there as well.
 CREATE TABLE mirrors (
   id           INTEGER PRIMARY KEY,
+  service      TEXT    NOT NULL,             -- which dStor: its address, or "sandbox" for the one inside the program
   path         BLOB    NOT NULL,             -- absolute
   remote       TEXT    NOT NULL,             -- "path:Documents", "path:" (the root) or "id:42"
   active       INTEGER NOT NULL DEFAULT 1,   -- 1: in the configuration of the agent that ran last
@@ -19,7 +20,7 @@ CREATE TABLE mirrors (
   watch        TEXT    NOT NULL DEFAULT 'events' CHECK (watch IN ('events', 'polling', 'missing')),
   watch_note   TEXT,                         -- what a person should know about it
   last_scan_at INTEGER,                      -- when a full scan last ended well
-  UNIQUE (path, remote)
+  UNIQUE (service, path, remote)
 ) STRICT;
 
 -- A directory below a mirror (or its top, with the empty path) that holds files the ledger knows. Kept apart from the

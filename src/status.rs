@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::ledger::{AgentLock, AgentState, Auth, Counts, Ledger, LedgerError, MirrorRow, Watching};
+use crate::ledger::{AgentLock, AgentState, Auth, Counts, Ledger, LedgerError, MirrorId, MirrorRow, Watching};
 use crate::mirror::Placement;
 use crate::plan::LEDGER;
 use crate::wording::{JsonPath, time};
@@ -178,7 +178,7 @@ impl Status {
                 .collect(),
             mirrors: mirrors
                 .into_iter()
-                .map(|mirror| Ok(MirrorStatus::new(&ledger.counts(mirror.id)?, mirror)))
+                .map(|mirror| Ok(MirrorStatus::new(&counts_now(&ledger, mirror.id, is_alive)?, mirror)))
                 .collect::<Result<_, LedgerError>>()?,
         })
     }
@@ -192,9 +192,23 @@ impl Status {
     /// Whether a person has to do something, whatever waiting would bring.
     #[must_use]
     pub fn needs_attention(&self) -> bool {
+        // Quota and permissions do not mend themselves; what does is no problem of a person.
+        let needs_hands = |problem: &ProblemStatus| matches!(problem.code.as_str(), "quota" | "unreadable");
         matches!(self.dstor.auth, "refused" | "missing")
+            || self.problems.iter().any(needs_hands)
             || self.mirrors.iter().any(|mirror| mirror.files.failed > 0 || mirror.watch == Watching::Missing.word())
     }
+}
+
+/// The counts. What a killed agent had in its hands waits again.
+fn counts_now(ledger: &Ledger, mirror: MirrorId, is_alive: bool) -> Result<Counts, LedgerError> {
+    let mut counts = ledger.counts(mirror)?;
+    if !is_alive {
+        let left = std::mem::take(&mut counts.uploading);
+        counts.pending.files += left.files;
+        counts.pending.bytes += left.bytes;
+    }
+    Ok(counts)
 }
 
 impl MirrorStatus {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::dstor::Standing;
-use crate::ledger::{AgentState, Counts, Ledger, LedgerError, Millis};
+use crate::ledger::{AgentState, Counts, Ledger, LedgerError, Millis, Watching};
 use crate::local::{Difference, ScanSummary};
 use crate::mirror::MirrorPath;
 use crate::plan::{AssembleError, LEDGER, Plan, Works};
@@ -159,10 +159,13 @@ async fn pass(
         tasks.spawn(Arc::clone(uploader).work());
     }
     for folder in &works.folders {
+        let id = folder.id;
         if let Recognised::Missing(note) = recognise(folder, ledger).await? {
-            missing.push((folder.path.clone(), note));
+            missing.push((folder.path.clone(), note.clone()));
+            ledger.with(move |ledger| ledger.set_watching(id, Watching::Missing, Some(&note))).await?;
             continue;
         }
+        ledger.with(move |ledger| ledger.set_watching(id, Watching::Events, None)).await?;
         let (id, now) = (folder.id, uploader.queue.clock().now());
         ledger.with(move |ledger| ledger.release(id, now)).await?;
         uploader.queue.wake();

@@ -98,6 +98,39 @@ async fn a_config_that_cannot_be_used_exits_with_78_and_says_why() {
     assert!(!world.state_dir().exists(), "a config that was refused left something behind");
 }
 
+// P1: what one dStor holds says nothing of another.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_dstor_is_sent_everything_again() {
+    let mut world = World::new().await;
+    world.write("a", "a");
+    assert_eq!(world.run(&["sync"]).code, 0);
+    let first = world.sandbox().url();
+    world.stop_sandbox().await;
+    fs::rename(world.base().join("dstor"), world.base().join("other-dstor")).expect("renamed");
+    world.start_sandbox(0).await;
+    fs::write(world.base().join("key"), world.sandbox().api_key()).expect("written");
+    world.set_config(world.config().replace(&first, &world.sandbox().url()));
+    let pass = world.run(&["sync"]);
+    assert!(pass.stdout.contains("1 file stored"), "{pass:?}");
+    world.until_mirrored().await;
+    assert_eq!(world.count("stored"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_does_not_exist_does_not_hold_up_the_others() {
+    let mut world = World::new().await;
+    world.set_config(world.config().replace(
+        "[watch]",
+        &format!("[[mirror]]\npath = \"{}\"\nremote = \"none\"\n\n[watch]", world.base().join("none").display()),
+    ));
+    world.write("a", "a");
+    let pass = world.run(&["sync"]);
+    assert_eq!(pass.code, 1, "{pass:?}");
+    assert!(pass.stdout.contains("1 file stored") && pass.stderr.contains("does not exist"), "{pass:?}");
+    let mirrors = world.status()["mirrors"].clone();
+    assert!(mirrors.as_array().is_some_and(|all| all.iter().any(|one| one["watch"] == "missing")), "{mirrors}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_usage_exits_with_2_and_no_agent_with_3() {
     let world = World::new().await;

@@ -78,6 +78,13 @@ async fn another_directory_in_its_place_is_not_believed_until_it_is_accepted() {
     assert_eq!(accepted.code, 0, "{accepted:?}");
     world.until("it is the mirror now", || (world.count("stored"), world.count("gone")) == (1, 19)).await;
     world.until_mirrored().await;
+
+    // What was accepted is this directory, not whatever comes after it.
+    assert_eq!(world.run(&["root".as_ref(), "accept".as_ref(), world.mirror().as_os_str()]).code, 0);
+    fs::rename(world.mirror(), world.base().join("second")).expect("renamed");
+    fs::create_dir(world.mirror()).expect("made");
+    world.until("a third one is not believed", || world.status()["mirrors"][0]["watch"] == "missing").await;
+    assert_eq!((world.count("stored"), world.count("gone")), (1, 19));
     assert_eq!(agent.stop(), 0);
 }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use crate::ledger::{AgentState, DstorFacts, LedgerError, Millis};
+use crate::ledger::{AgentState, Auth, DstorFacts, LedgerError, Millis};
 use crate::plan::{AssembleError, Plan, Works};
 use crate::upload::{Report, Stop, Uploader};
 
@@ -122,6 +122,25 @@ async fn first_failure(tasks: &mut JoinSet<Result<(), LedgerError>>) -> LedgerEr
     }
 }
 
+/// One line for each change of how we stand with dStor, not one for each failure.
+fn log_change(before: &DstorFacts, now: &DstorFacts) {
+    let reason = now.last_error.as_deref().unwrap_or("no reason is known");
+    match now.auth {
+        Auth::Refused | Auth::Missing if before.auth != now.auth => {
+            error!(%reason, "dStor takes nothing until it has credentials that it accepts");
+        }
+        _ => {}
+    }
+    match (before.reachable, now.reachable) {
+        (Some(true) | None, Some(false)) => warn!(%reason, "dStor cannot be reached; everything waits"),
+        (Some(false), Some(true)) => info!("dStor can be reached again"),
+        (_, Some(true)) if before.last_error.is_none() && now.last_error.is_some() => {
+            warn!(%reason, "dStor takes nothing for now; everything waits");
+        }
+        _ => {}
+    }
+}
+
 /// Keeps the agent's row true: writes it when something changed, but not more often than people look.
 async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) {
     let (mut token, mut gate) = (uploader.client.tokens().facts(), uploader.gate.facts());
@@ -131,6 +150,7 @@ async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) {
         gate.mark_unchanged();
         let facts = uploader.facts();
         if facts != told {
+            log_change(&told, &facts);
             told = facts.clone();
             if uploader.queue.with_room(move |ledger| ledger.set_dstor_facts(&facts)).await.is_err() {
                 // The workers meet the same failure and end the agent.

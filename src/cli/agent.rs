@@ -29,9 +29,11 @@ pub(super) fn run(global: &Global, run: &Run, output: &Output) -> Result<Exit, F
                 "dStor    {} (a sandbox on this machine; look at it with a browser)",
                 sandbox.url()
             )),
-            None => output.line(format_args!("dStor    {}", plan.url)),
+            None => output.line(format_args!("dStor    {}", plan.url.as_str().trim_end_matches('/'))),
         }
-        output.line(format_args!("status   dstor-sync status{}", if sandbox.is_some() { " --sandbox" } else { "" }));
+        let whose = global.state_dir.as_ref().map(|dir| format!(" --state-dir {}", shown(dir))).unwrap_or_default();
+        let sandboxed = if sandbox.is_some() { " --sandbox" } else { "" };
+        output.line(format_args!("status   dstor-sync status{whose}{sandboxed}"));
         output.line("stop     Ctrl-C");
         let report = report(plan.url.to_string());
         let ended = crate::agent::run(&plan, &state_dir, report, stop).await;

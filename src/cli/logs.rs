@@ -9,8 +9,8 @@ use super::output::Output;
 pub(super) fn start(global: &Global, output: &Output) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "warn",
-        (false, 0) => "dstor_sync=info,warn",
-        (false, 1) => "dstor_sync=debug,info",
+        (false, 0) => "dstor_sync=info,notify=error,warn",
+        (false, 1) => "dstor_sync=debug,notify=error,info",
         (false, _) => "trace",
     };
     let filter = EnvFilter::try_from_env("DSTOR_SYNC_LOG").unwrap_or_else(|_| EnvFilter::new(level));

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::dstor::link;
-use crate::ledger::{Entry, EntryState, MirrorRow};
+use crate::ledger::{AgentLock, Entry, EntryState, MirrorRow};
 use crate::mirror::{MirrorPath, State as FileState};
 use crate::wording::{JsonPath, file_time, shown, time};
 
@@ -30,7 +30,10 @@ struct Line {
 }
 
 pub(super) fn run(global: &Global, command: &Ls, output: &Output) -> Result<Exit, Failure> {
-    let ledger = places::open(&places::state_dir(global, &command.which)?)?;
+    let state_dir = places::state_dir(global, &command.which)?;
+    let ledger = places::open(&state_dir)?;
+    // What a killed agent had in its hands waits again.
+    let is_alive = AgentLock::is_held(&state_dir);
     let url = ledger.agent()?.map(|agent| agent.url);
     let mirrors = ledger.active_mirrors()?;
     let mut wanted: Vec<(&MirrorRow, MirrorPath)> = Vec::new();
@@ -44,8 +47,11 @@ pub(super) fn run(global: &Global, command: &Ls, output: &Output) -> Result<Exit
     for ((mirror, prefix), given) in wanted.iter().zip(command.paths.iter().map(Some).chain(std::iter::repeat(None))) {
         let mut any = false;
         let mut is_read = true;
-        ledger.entries(mirror.id, prefix, |entry| {
+        ledger.entries(mirror.id, prefix, |mut entry| {
             any = true;
+            if !is_alive && entry.state == EntryState::Uploading {
+                entry.state = EntryState::Pending;
+            }
             if command.state.is_none_or(|state| state.is(entry.state)) {
                 let line = line(mirror, &entry, url.as_deref());
                 is_read = output.line_if_read(if command.json {

@@ -38,6 +38,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let output = Output::new(arguments.global.color);
     match dispatch(arguments, &output) {
+        Ok(Exit::Fine) if output.is_cut() => {
+            output.note("error: the answer could not be written to the end; is the disk full?");
+            Exit::Attention
+        }
         Ok(exit) => exit,
         Err(failure) => {
             output.failure(&failure);

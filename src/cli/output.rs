@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::Color;
 use super::exit::Failure;
@@ -9,6 +10,8 @@ use super::exit::Failure;
 /// Where results and messages go, and whether in colour.
 pub(super) struct Output {
     color: Color,
+    /// Whether some of the answer could not be written, for another reason than that nobody reads on.
+    is_cut: AtomicBool,
 }
 
 /// What a word means, for its colour.
@@ -22,17 +25,26 @@ pub(super) enum Tone {
 
 impl Output {
     pub(super) fn new(color: Color) -> Self {
-        Self { color }
+        Self { color, is_cut: AtomicBool::new(false) }
     }
 
     /// A line of the answer. A reader who has gone is no fault (F14).
     pub(super) fn line(&self, line: impl Display) {
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        self.line_if_read(line);
     }
 
     /// A line of the answer; `false` if nobody reads on.
     pub(super) fn line_if_read(&self, line: impl Display) -> bool {
-        writeln!(std::io::stdout().lock(), "{line}").is_ok()
+        let written = writeln!(std::io::stdout().lock(), "{line}");
+        if written.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe) {
+            self.is_cut.store(true, Ordering::Relaxed);
+        }
+        written.is_ok()
+    }
+
+    /// Whether some of the answer is lost.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
     }
 
     /// A line about the answer.

@@ -1,6 +1,7 @@
 //! `root accept`: a person's word that the directory at a mirror's path is the mirror.
 
 use crate::ledger::Ledger;
+use crate::local::OpenRoot;
 use crate::plan::LEDGER;
 use crate::wording::shown;
 
@@ -18,11 +19,12 @@ pub(super) fn accept(global: &Global, command: &Accept, output: &Output) -> Resu
         return Err(Failure::new(Exit::Usage, format!("`{}` is no mirror's directory", shown(&command.dir)))
             .with_hint(format!("it lies in the mirror `{name}`: name that one")));
     }
-    if !mirror.settings.path.is_dir() {
-        return Err(Failure::new(Exit::Attention, format!("`{name}` is not there"))
+    // This very directory: whatever takes its place later is another one again.
+    let Ok(root) = OpenRoot::open(&mirror.settings.path, None) else {
+        return Err(Failure::new(Exit::Attention, format!("`{name}` is not there, or cannot be opened"))
             .with_hint("mount its disk, or make the directory"));
-    }
-    Ledger::open_for_a_word(&state_dir.join(LEDGER))?.believe_root(mirror.id, None)?;
+    };
+    Ledger::open_for_a_word(&state_dir.join(LEDGER))?.believe_root(mirror.id, Some(root.identity()))?;
     output.line(format_args!("`{name}` is the mirror's directory from now on; the agent looks at it within seconds"));
     Ok(Exit::Fine)
 }

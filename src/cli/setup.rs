@@ -44,7 +44,7 @@ pub(super) async fn prepare(global: &Global, run: &Run, output: &Output) -> Resu
     }
     let base = config::state_dir(&overrides, &environment)?;
     let state_dir = if run.sandbox { base.join(SANDBOX) } else { base };
-    never_seen(&config, &state_dir)?;
+    never_seen(&config, &state_dir, output)?;
     if AgentLock::is_held(&state_dir) {
         return Err(crate::plan::AssembleError::Lock(crate::ledger::LockError::Held(state_dir)).into());
     }
@@ -56,14 +56,16 @@ pub(super) async fn prepare(global: &Global, run: &Run, output: &Output) -> Resu
             let found = sources.load().map_err(|error| error.to_string())?;
             Ok(found.map(|(credentials, _)| credentials))
         });
-        let plan = plan(config.dstor.url.clone(), credentials, &config);
+        let url = config.dstor.url.clone();
+        let plan = plan(url.clone(), url.as_str(), credentials, &config);
         return Ok(Setup { plan, state_dir, sandbox: None });
     }
     let sandbox = start_sandbox(&state_dir).await?;
     let key = SecretString::from(sandbox.api_key());
     let credentials: CredentialSource = Arc::new(move || Ok(Some(Credentials::ApiKey(key.clone()))));
     let url = Url::parse(&sandbox.url()).map_err(|_| Failure::new(Exit::Attention, "the sandbox has no address"))?;
-    let plan = plan(url, credentials, &config);
+    // Its port may differ from run to run; what it holds does not.
+    let plan = plan(url, SANDBOX, credentials, &config);
     Ok(Setup { plan, state_dir, sandbox: Some(sandbox) })
 }
 
@@ -80,21 +82,25 @@ async fn start_sandbox(state_dir: &std::path::Path) -> Result<Sandbox, SandboxEr
 }
 
 /// A mirror's directory that is not there and never was is a mistyped path; one that was is a disk to wait for.
-fn never_seen(config: &Config, state_dir: &std::path::Path) -> Result<(), Failure> {
+fn never_seen(config: &Config, state_dir: &std::path::Path, output: &Output) -> Result<(), Failure> {
     let known = crate::ledger::Ledger::open_read_only(&state_dir.join(LEDGER))
         .and_then(|ledger| ledger.active_mirrors())
         .unwrap_or_default();
-    for mirror in config.missing_mirrors() {
+    const HINT: &str = "make the directory, mount its disk, or correct the path";
+    let missing = config.missing_mirrors();
+    for mirror in &missing {
         let is_known = known.iter().any(|row| row.settings.path == mirror.path && row.root.is_some());
-        if !is_known {
-            return Err(Failure::new(Exit::Config, format!("the mirror `{}` does not exist", shown(&mirror.path)))
-                .with_hint("make the directory, mount its disk, or correct the path"));
+        let what = format!("the mirror `{}` does not exist", shown(&mirror.path));
+        if !is_known && missing.len() == config.mirrors.len() {
+            return Err(Failure::new(Exit::Config, what).with_hint(HINT));
         }
+        // The others must not wait for it.
+        output.note(format_args!("warning: {what}; {HINT}"));
     }
     Ok(())
 }
 
-fn plan(url: Url, credentials: CredentialSource, config: &Config) -> Plan {
+fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config) -> Plan {
     Plan {
         url,
         credentials,
@@ -105,6 +111,7 @@ fn plan(url: Url, credentials: CredentialSource, config: &Config) -> Plan {
             .iter()
             .map(|mirror| MirrorPlan {
                 settings: MirrorSettings {
+                    service: service.to_owned(),
                     path: mirror.path.clone(),
                     policy: mirror.policy.clone(),
                     exclude: mirror.exclude.clone(),

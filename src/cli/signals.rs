@@ -1,9 +1,9 @@
-//! The first SIGINT or SIGTERM asks to stop, the second ends at once.
+//! The first SIGINT or SIGTERM asks to stop, the second ends at once. A terminal that closes (SIGHUP) asks, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ pub(super) struct Signal(Arc<AtomicI32>);
 impl Signal {
     /// The exit status of a command that was stopped before it was done.
     pub(super) fn exit(&self) -> Exit {
-        if self.0.load(Ordering::Relaxed) == SIGTERM { Exit::Terminated } else { Exit::Interrupted }
+        if self.0.load(Ordering::Relaxed) == SIGINT { Exit::Interrupted } else { Exit::Terminated }
     }
 }
 
@@ -29,7 +29,7 @@ impl Signal {
 pub(super) fn listen() -> std::io::Result<(watch::Receiver<Stop>, Signal)> {
     let (send, stop) = watch::channel(Stop::Go);
     let first = Signal::default();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let seen = first.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {

@@ -126,7 +126,7 @@ fn answer(status: &Status) -> (String, Tone) {
     let missing: Vec<String> =
         status.mirrors.iter().filter(|mirror| mirror.watch == "missing").map(|mirror| mirror.path.shown()).collect();
     if !status.is_alive() {
-        let left = if waiting > 0 { format!("; {} wait", files(waiting)) } else { String::new() };
+        let left = if waiting > 0 { format!("; {waiting} waiting") } else { String::new() };
         return match status.agent.state {
             "dead" => (format!("not running: the agent ended without a word{left}"), Tone::Bad),
             _ => (format!("not running{left}"), Tone::Busy),
@@ -146,8 +146,11 @@ fn answer(status: &Status) -> (String, Tone) {
     if failed > 0 {
         return (format!("needs you: {} failed", files(failed)), Tone::Bad);
     }
-    if status.dstor.reachable == Some(false) {
-        return (format!("dStor cannot be reached: {} wait", files(waiting)), Tone::Busy);
+    if status.needs_attention() {
+        return ("needs you: see below".into(), Tone::Bad);
+    }
+    if waiting > 0 && status.dstor.reachable == Some(false) {
+        return (format!("dStor cannot be reached; {waiting} waiting"), Tone::Busy);
     }
     match (status.agent.state, waiting) {
         ("starting", _) => ("starting: the first scan is under way".into(), Tone::Busy),

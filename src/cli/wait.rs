@@ -56,14 +56,17 @@ pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Ex
             return Err(Failure::new(Exit::Attention, format!("{} stored without a proof", files(unproved))));
         }
         if !is_alive {
-            let what = format!("the agent is not running, and {} to be stored", files(waiting.max(unseen)));
+            let why = if is_missing { "a mirror's directory is missing".into() } else { still(waiting.max(unseen)) };
+            let what = format!("the agent is not running, and {why}");
             return Err(Failure::new(Exit::NotRunning, what).with_hint("start it with `dstor-sync run`"));
         }
         let rest = LOOK.max(looked_at.elapsed() * 5);
         if let Some(timeout) = command.timeout {
             let left = timeout.saturating_sub(begun.elapsed());
             if left.is_zero() {
-                output.note(format_args!("error: timed out; {} still wait", files(waiting.max(unseen))));
+                let why =
+                    if is_missing { "a mirror's directory is missing".into() } else { still(waiting.max(unseen)) };
+                output.note(format_args!("error: timed out; {why}"));
                 return Ok(Exit::TimedOut);
             }
             rest_until(rest.min(left), &stop);
@@ -71,6 +74,11 @@ pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Ex
             rest_until(rest, &stop);
         }
     }
+}
+
+fn still(count: u64) -> String {
+    let verb = if count == 1 { "is" } else { "are" };
+    format!("{} {verb} not stored yet", files(count))
 }
 
 fn rest_until(rest: Duration, stop: &watch::Receiver<Stop>) {

@@ -27,7 +27,10 @@ pub(super) fn run(global: &Global, command: &Why, output: &Output) -> Result<Exi
         }
     };
     let folder = Folder::new(mirror.id, &mirror.settings, String::new());
-    let look = root.look(&path)?;
+    let look = root.look(&path).map_err(|error| {
+        Failure::new(Exit::Attention, format!("cannot look at `{name}`: {error}"))
+            .with_hint("a directory above it cannot be entered by this user; what is in it waits until it can")
+    })?;
     if look.observed != Observed::Missing
         && let Included::No(rule) = folder.rules.judge(&root, &path, look.observed.is_directory())?
     {
@@ -63,7 +66,7 @@ fn explain(name: &str, entry: &Entry, observed: &Observed, folder: &Folder, url:
         }
         EntryState::Settled(State::Failed) => {
             let tries = entry.attempts;
-            output.line(format_args!("{name}: failed{since} ({tries} tries): {}", reason.unwrap_or_default()));
+            output.line(format_args!("{name}: failed{since}, tries: {tries}: {}", reason.unwrap_or_default()));
             output.line("It is tried again when it changes.");
         }
         EntryState::Settled(State::Skipped) => {
@@ -78,7 +81,7 @@ fn explain(name: &str, entry: &Entry, observed: &Observed, folder: &Folder, url:
             let tries = entry.attempts;
             match reason {
                 Some(reason) => {
-                    output.line(format_args!("{name}: waiting{since} ({tries} tries): {reason}; next try {next}"));
+                    output.line(format_args!("{name}: waiting{since}, tries: {tries}: {reason}; next try {next}"));
                 }
                 None => output.line(format_args!("{name}: waiting its turn{since}; looked at from {next} on")),
             }

@@ -103,7 +103,7 @@ fn alone(given: &str, missing: &str) -> ConfigError {
 fn secret(path: &Path, name: &'static str) -> Result<String, ConfigError> {
     Guarded::Secret(name).read(path)?.ok_or_else(|| {
         ConfigError::new(format!("{name} {} does not exist", quoted(path)))
-            .with_hint("store the credentials with `dstor-sync login`, or correct the path in the config")
+            .with_hint("make the file, with the credentials alone in it, or correct the path in the config")
     })
 }
 
@@ -314,7 +314,7 @@ mod tests {
         world.files = CredentialFiles::ApiKey(world.path("my key"));
         insta::assert_snapshot!(world.refusal(), @r"
         the API key file `TOP/my key` does not exist
-          hint: store the credentials with `dstor-sync login`, or correct the path in the config
+          hint: make the file, with the credentials alone in it, or correct the path in the config
         ");
         world.write("my key", "hunter2");
         fs::set_permissions(world.path("my key"), Permissions::from_mode(0o644)).expect("ours");

@@ -267,7 +267,10 @@ pub(super) fn parse_url(key: &str, text: &str) -> Result<Url, ConfigError> {
         Err(error) => return fault(&format!("is no web address: {error}"), hint),
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return fault("holds a user name or a password", "credentials have their own places: see `dstor-sync login`");
+        return fault(
+            "holds a user name or a password",
+            "credentials have their own places: `api_key_file`, or the environment variable DSTOR_API_KEY",
+        );
     }
     if url.query().is_some() || url.fragment().is_some() {
         return fault("has a part after `?` or `#`", "give scheme, host and port only");

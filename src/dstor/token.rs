@@ -222,7 +222,7 @@ impl TokenSource {
                 Credentials::Login { .. } => "e-mail and password",
             };
             return Err(Fault::Credentials(format!(
-                "dStor refuses the {what} (status {status})",
+                "dStor refuses the {what} (status {status}); it is asked again every 15 minutes, or when they change",
                 status = status.as_u16()
             )));
         }

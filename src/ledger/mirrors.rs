@@ -44,6 +44,8 @@ impl Watching {
 /// A mirror as the configuration has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MirrorSettings {
+    /// Which dStor it goes to: what one holds says nothing of another.
+    pub service: String,
     /// Its directory, absolute.
     pub path: PathBuf,
     /// Where it goes, and how large files may be.
@@ -71,8 +73,7 @@ pub struct MirrorRow {
     pub last_scan_at: Option<Millis>,
 }
 
-const COLUMNS: &str =
-    "id, path, remote, exclude, hidden, max_file_size, root_device, root_inode, watch, watch_note, last_scan_at";
+const COLUMNS: &str = "id, service, path, remote, exclude, hidden, max_file_size, root_device, root_inode, watch, watch_note, last_scan_at";
 
 impl Ledger {
     /// Makes exactly these mirrors the active ones, with rows for those that have none, and returns their numbers in
@@ -83,14 +84,15 @@ impl Ledger {
     pub fn activate_mirrors(&self, mirrors: &[MirrorSettings]) -> Result<Vec<MirrorId>, LedgerError> {
         self.db.execute("UPDATE mirrors SET active = 0", [])?;
         let mut add = self.db.prepare_cached(
-            "INSERT INTO mirrors (path, remote, exclude, hidden, max_file_size) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (path, remote) DO UPDATE SET active = 1, exclude = excluded.exclude, hidden = excluded.hidden,
+            "INSERT INTO mirrors (service, path, remote, exclude, hidden, max_file_size) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (service, path, remote) DO UPDATE SET active = 1, exclude = excluded.exclude, hidden = excluded.hidden,
                max_file_size = excluded.max_file_size
              RETURNING id",
         )?;
         let mut ids = Vec::with_capacity(mirrors.len());
-        for MirrorSettings { path, policy, exclude, hidden } in mirrors {
+        for MirrorSettings { service, path, policy, exclude, hidden } in mirrors {
             let values = (
+                service,
                 path.as_os_str().as_bytes(),
                 placement_text(&policy.placement),
                 serde_json::Value::from(exclude.as_slice()).to_string(),
@@ -184,6 +186,7 @@ fn mirror_row(row: &Row<'_>) -> Result<MirrorRow, LedgerError> {
     Ok(MirrorRow {
         id: MirrorId(row.get("id")?),
         settings: MirrorSettings {
+            service: row.get("service")?,
             path: PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>("path")?)),
             policy: Policy { placement: placement_of(&remote)?, max_file_size: bits_out(row.get("max_file_size")?) },
             exclude: serde_json::from_str(&exclude)

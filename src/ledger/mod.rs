@@ -47,6 +47,14 @@ pub enum LedgerError {
     /// There is no such file.
     #[error("there is no ledger at `{}`", .0.display())]
     None(PathBuf),
+    /// This user may not look.
+    #[error("cannot look at the ledger `{}`", path.display())]
+    Forbidden {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The file is something else.
     #[error("`{}` is not a ledger of dstor-sync; it was left as it is", .0.display())]
     Foreign(PathBuf),
@@ -94,6 +102,7 @@ impl LedgerError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::None(_) => "start `dstor-sync run` first, or name its state directory with --state-dir".into(),
+            Self::Forbidden { .. } => "ask as the user whom the agent runs as".into(),
             Self::Foreign(path) => format!("move `{}` away, or choose another --state-dir", path.display()),
             Self::Newer { .. } => "use the newer dstor-sync, or another --state-dir".into(),
             Self::Broken { path, .. } => format!(
@@ -172,8 +181,10 @@ impl Ledger {
     /// # Errors
     /// As [`open`](Self::open); a missing file is [`LedgerError::None`], and so is one whose tables are yet to be made.
     pub fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
-        if !path.exists() {
-            return Err(LedgerError::None(path.to_owned()));
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(LedgerError::None(path.to_owned())),
+            Err(source) => return Err(LedgerError::Forbidden { path: path.to_owned(), source }),
         }
         let ledger = Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         ledger.db.busy_timeout(Duration::from_secs(10))?;

@@ -31,7 +31,7 @@ impl Folder {
     /// A folder whose directory nobody has looked at yet.
     #[must_use]
     pub fn new(id: MirrorId, settings: &MirrorSettings, comment: String) -> Self {
-        let MirrorSettings { path, policy, exclude, hidden } = settings;
+        let MirrorSettings { path, policy, exclude, hidden, service: _ } = settings;
         Self {
             id,
             path: path.clone(),

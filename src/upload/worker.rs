@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::debug;
 
 use super::pace::Pass;
 use super::reconcile::quiet_in;
@@ -158,7 +157,11 @@ impl Uploader {
                 Standing::Refused => Auth::Refused,
                 Standing::Missing => Auth::Missing,
             },
-            reachable: gate.reachable,
+            // Whoever gave a token, or refused one, answered.
+            reachable: gate.reachable.or(match token.standing {
+                Standing::Accepted | Standing::Refused => Some(true),
+                Standing::Unknown | Standing::Missing => None,
+            }),
             token_expires_at: token.expires_at,
             token_requests: token.requests,
             last_error: gate.last_error,
@@ -388,7 +391,6 @@ impl Uploader {
             Scope::Account => closed_for.unwrap_or(own),
             Scope::Path => asked.unwrap_or(own),
         };
-        debug!(path = %claim.path, code = fault.code(), reason = %message, wait_ms = wait.as_millis(), "postponed");
         self.queue.postpone(claim, fault.code(), message.clone(), fault.is_unsure(), wait).await?;
         self.tell(folder, &claim.path, &Happened::Postponed(message, wait));
         Ok(())

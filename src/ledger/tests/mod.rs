@@ -97,6 +97,7 @@ fn photos() -> MirrorSettings {
 fn mirror_to(remote: &str) -> MirrorSettings {
     let remote = RemoteDir::parse(remote).expect("a remote directory");
     MirrorSettings {
+        service: "https://dstor.test/".into(),
         path: PathBuf::from("/home/ann/photos"),
         policy: Policy { placement: Placement::Path(remote), max_file_size: u64::MAX },
         exclude: vec!["*.tmp".into()],
