@@ -134,7 +134,8 @@ async fn touched_files_and_restarts_upload_nothing() {
 async fn what_is_stored_of_a_file_that_is_rewritten_is_always_one_of_its_versions() {
     let mut world = World::new().await;
     world.set_config(world.config().replace("max_delay = \"2s\"", "max_delay = \"1m\""));
-    world.misbehave("upload slow=4000000");
+    // Slow, and the file larger than all buffers on the way: it is read while it is written.
+    world.misbehave("upload slow=20000000");
     let _agent = world.start();
     world.until("it watches", || world.status()["agent"]["state"] == "running").await;
     let path = world.path("f");
@@ -143,7 +144,7 @@ async fn what_is_stored_of_a_file_that_is_rewritten_is_always_one_of_its_version
             // In place and without cutting it first, as databases do: its size never tells. Every byte of a version is
             // the same.
             let mut file = fs::File::options().write(true).create(true).truncate(false).open(&path).expect("opened");
-            std::io::Write::write_all(&mut file, &vec![b'A' + version % 26; 900_000]).expect("written");
+            std::io::Write::write_all(&mut file, &vec![b'A' + version % 26; 12_000_000]).expect("written");
             std::thread::sleep(Duration::from_millis(if version % 10 == 0 { 400 } else { 40 }));
         }
     });
@@ -153,7 +154,7 @@ async fn what_is_stored_of_a_file_that_is_rewritten_is_always_one_of_its_version
     assert!(!versions.is_empty());
     for version in versions {
         let content = world.sandbox().content(&version.hash).expect("its content");
-        assert_eq!(content.len(), 900_000, "a torn version was stored");
+        assert_eq!(content.len(), 12_000_000, "a torn version was stored");
         assert!(content.windows(2).all(|pair| pair[0] == pair[1]), "a mixed version was stored");
     }
 }
