@@ -107,9 +107,9 @@ async fn another_dstor_is_sent_everything_again() {
     let first = world.sandbox().url();
     world.stop_sandbox().await;
     fs::rename(world.base().join("dstor"), world.base().join("other-dstor")).expect("renamed");
-    world.start_sandbox(0).await;
-    fs::write(world.base().join("key"), world.sandbox().api_key()).expect("written");
-    world.set_config(world.config().replace(&first, &world.sandbox().url()));
+    let other = dstor_sync::sandbox::Options::new(world.base().join("dstor"));
+    world.use_sandbox(dstor_sync::sandbox::Sandbox::start(other).await.expect("a sandbox"));
+    assert_ne!(world.sandbox().url(), first);
     let pass = world.run(&["sync"]);
     assert!(pass.stdout.contains("1 file stored"), "{pass:?}");
     world.until_mirrored().await;

@@ -267,3 +267,23 @@ async fn a_full_disk_under_the_ledger_loses_nothing_and_goes_on_when_there_is_ro
     assert_eq!(world.count("stored"), 301);
     assert_eq!(agent.stop(), 0);
 }
+
+// E11, E12: nobody has to meet a token's end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_renewed_before_it_ends() {
+    let mut world = World::new().await;
+    world.stop_sandbox().await;
+    let mut options = dstor_sync::sandbox::Options::new(world.base().join("dstor"));
+    options.longest_token = Duration::from_secs(5);
+    world.use_sandbox(dstor_sync::sandbox::Sandbox::start(options).await.expect("a sandbox"));
+    let agent = world.start();
+    for at in 0..10 {
+        world.write(&format!("f{at}"), at.to_string());
+        world.until_mirrored().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // One that was met by its end would cost an upload that is refused and sent again.
+    assert_eq!(world.sandbox().requests(Phase::Upload), 10);
+    assert!(world.sandbox().requests(Phase::Token) >= 2, "the first token lived on");
+    assert_eq!(agent.stop(), 0);
+}

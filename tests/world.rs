@@ -85,6 +85,14 @@ impl World {
         self.sandbox = Some(Sandbox::start(options).await.expect("a sandbox"));
     }
 
+    /// Another sandbox from now on; the config names it.
+    pub(crate) fn use_sandbox(&mut self, sandbox: Sandbox) {
+        let line = self.config.lines().find(|line| line.starts_with("url = ")).expect("an address").to_owned();
+        self.set_config(self.config.replace(&line, &format!("url = \"{}\"", sandbox.url())));
+        fs::write(self.base().join("key"), sandbox.api_key()).expect("written");
+        self.sandbox = Some(sandbox);
+    }
+
     pub(crate) async fn stop_sandbox(&mut self) -> u16 {
         let sandbox = self.sandbox.take().expect("a sandbox");
         let port = sandbox.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
