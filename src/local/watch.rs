@@ -39,7 +39,6 @@ pub struct Watcher {
     inner: Mutex<RecommendedWatcher>,
     unwatched: AtomicU64,
     limit_reached: AtomicBool,
-    lost: Arc<Lost>,
 }
 
 #[derive(Default)]
@@ -74,7 +73,6 @@ impl Watcher {
             inner: Mutex::new(inner),
             unwatched: AtomicU64::new(0),
             limit_reached: AtomicBool::new(false),
-            lost: Arc::clone(&lost),
         };
         Ok((watcher, Hearing { paths, lost }))
     }
@@ -116,11 +114,6 @@ impl Watcher {
             "they cannot be read"
         };
         Some(format!("{unwatched} directories send no events and are seen by scans only: {why}"))
-    }
-
-    /// Marks that events were lost, as the system would.
-    pub fn lose(&self) {
-        self.lost.lose();
     }
 }
 
@@ -199,5 +192,38 @@ pub fn sends_no_events(path: &Path) -> bool {
     {
         let _ = path;
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A1, A19: more than the system's queue or ours can hold, while nobody listens.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn more_events_than_can_be_held_are_told_as_lost() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("there");
+        let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
+        watcher.watch(&MirrorPath::top());
+        for at in 0..3 * CHANNEL {
+            std::fs::write(root.join(at.to_string()), "x").expect("written");
+        }
+        let lost = async { while hearing.next().await != Some(Heard::Lost) {} };
+        tokio::time::timeout(std::time::Duration::from_secs(60), lost).await.expect("nobody was told");
+    }
+
+    // A16
+    #[tokio::test(flavor = "multi_thread")]
+    async fn reading_a_file_is_not_heard_and_saving_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("there");
+        std::fs::write(root.join("read"), "x").expect("written");
+        let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
+        watcher.watch(&MirrorPath::top());
+        std::fs::read(root.join("read")).expect("read");
+        std::fs::write(root.join("saved"), "x").expect("written");
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(60), hearing.next()).await.expect("heard");
+        assert_eq!(heard, MirrorPath::from_bytes(b"saved").map(Heard::Path));
     }
 }
