@@ -4,8 +4,8 @@
 
 PRAGMA application_id = 0x6453796e;  -- "dSyn": what makes a SQLite file a ledger of ours
 
--- One watched directory and the dStor directory it is mirrored to. Another `remote`, or another service, is another mirror: its files have
--- to be sent there as well.
+-- One watched directory and the dStor directory it is mirrored to. Another `remote`, or another service, is another
+-- mirror: its files have to be sent there as well.
 CREATE TABLE mirrors (
   id           INTEGER PRIMARY KEY,
   service      TEXT    NOT NULL,             -- which dStor: its address, or "sandbox" for the one inside the program

@@ -379,7 +379,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The change waiting for a path, with the file's row: what `why` tells.
+    /// A path's row; `None` if it was never looked at to the end.
     ///
     /// # Errors
     /// As SQLite says.
