@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::ledger::{LedgerError, Push, Urgency, Watching};
-use crate::local::{Heard, Hearing, ScanSummary, Watcher, sends_no_events};
+use crate::local::{Heard, Hearing, ScanSummary, Tree as _, Watcher, sends_no_events};
 use crate::mirror::{DSTORIGNORE, Debouncer, MirrorPath};
 use crate::upload::{Folder, Queue, Recognised, ReconcileError, Reconciler, Stop, recognise};
 

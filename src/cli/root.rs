@@ -1,7 +1,7 @@
 //! `root accept`: a person's word that the directory at a mirror's path is the mirror.
 
 use crate::ledger::Ledger;
-use crate::local::OpenRoot;
+use crate::local::{OpenRoot, Tree as _};
 use crate::plan::LEDGER;
 use crate::wording::shown;
 

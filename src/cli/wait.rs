@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::ledger::{AgentLock, EntryState, Ledger, MirrorRow};
-use crate::local::OpenRoot;
+use crate::local::{OpenRoot, Tree as _};
 use crate::mirror::{Decision, MirrorPath, Observed, State, decide};
 use crate::upload::{Folder, ReconcileError, Stop, differences};
 use crate::wording::{files, shown};

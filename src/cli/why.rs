@@ -2,7 +2,7 @@
 
 use crate::dstor::link;
 use crate::ledger::{Entry, EntryState, Ledger, MirrorRow};
-use crate::local::OpenRoot;
+use crate::local::{OpenRoot, Tree as _};
 use crate::mirror::{Decision, Included, MirrorPath, Observed, State, decide};
 use crate::upload::Folder;
 use crate::wording::{shown, time};

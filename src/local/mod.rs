@@ -6,10 +6,12 @@ mod read;
 mod root;
 mod rules;
 mod scan;
+mod tree;
 mod watch;
 
 pub use read::{Content, ReadError, Reading};
 pub use root::{Identity, Look, OpenRoot, RootError};
 pub use rules::RuleBook;
 pub use scan::{Difference, Known, Scan, ScanError, ScanSummary};
+pub use tree::{Name, Tree};
 pub use watch::{Heard, Hearing, WatchError, Watcher, sends_no_events};

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::OpenRoot;
 use super::root::stat_of;
+use super::{OpenRoot, Tree as _};
 use crate::mirror::{Cid, CidBuilder, Digest, MirrorPath, Observed, Stat};
 
 /// Bytes read at once. Large enough that reading and hashing cost few calls, small enough for many workers.

@@ -1,13 +1,14 @@
 //! The mirror's own directory, and opening things beneath it without ever leaving it.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::tree::{Name, Tree};
 use crate::mirror::{Kind, MirrorPath, Observed, Stat, Timestamp};
 
 /// Which directory or file this is, whatever its path: a disk that is not mounted shows another directory in its place.
@@ -84,34 +85,6 @@ impl OpenRoot {
         }
     }
 
-    /// Who it is.
-    #[must_use]
-    pub fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    /// What is at `path`. A path that leads through a link, or through what is no directory, leads to nothing.
-    ///
-    /// # Errors
-    /// As the file system says, save for what simply is not there.
-    pub fn look(&self, path: &MirrorPath) -> io::Result<Look> {
-        let missing = Look { observed: Observed::Missing, mode: 0 };
-        let Some((parent, name)) = path.split() else {
-            return Ok(Look { observed: Observed::Directory, mode: 0 });
-        };
-        let looked = if parent.is_top() {
-            rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
-        } else {
-            self.beneath(&parent, OFlags::PATH | OFlags::DIRECTORY)
-                .and_then(|dir| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))
-        };
-        match looked {
-            Ok(stat) => Ok(self.look_of(&stat)),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(missing),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Opens `path` without following any link in it and without waiting for the other end of a pipe.
     ///
     /// # Errors
@@ -168,6 +141,59 @@ impl OpenRoot {
             }
         };
         Look { observed, mode: stat.st_mode & 0o7777 }
+    }
+}
+
+impl Tree for OpenRoot {
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    fn look(&self, path: &MirrorPath) -> io::Result<Look> {
+        let missing = Look { observed: Observed::Missing, mode: 0 };
+        let Some((parent, name)) = path.split() else {
+            return Ok(Look { observed: Observed::Directory, mode: 0 });
+        };
+        let looked = if parent.is_top() {
+            rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+        } else {
+            self.beneath(&parent, OFlags::PATH | OFlags::DIRECTORY)
+                .and_then(|dir| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))
+        };
+        match looked {
+            Ok(stat) => Ok(self.look_of(&stat)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(missing),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn list(&self, dir: &MirrorPath) -> io::Result<Vec<Name>> {
+        let fd = self.open_beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let opened = rustix::fs::fstat(&fd)?;
+        if opened.st_dev != self.identity.device {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            match rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => names.push(Name { bytes: name.into(), look: self.look_of(&stat) }),
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(names)
+    }
+
+    fn steering(&self, file: &MirrorPath, longest: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        std::fs::File::from(self.open_beneath(file, flags)?).take(longest).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 }
 

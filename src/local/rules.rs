@@ -1,10 +1,9 @@
 //! The rules that hold for a path of one mirror: built in, from the config, and from the `.dstorignore` files on disk.
 
 use std::collections::HashMap;
-use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::OpenRoot;
+use super::Tree;
 use crate::mirror::{DSTORIGNORE, Included, MirrorPath, Observed, Rules, Stat};
 
 /// Longest `.dstorignore` that is read, in bytes.
@@ -30,7 +29,7 @@ impl RuleBook {
     ///
     /// # Errors
     /// As the file system says.
-    pub fn judge(&self, root: &OpenRoot, path: &MirrorPath, is_directory: bool) -> std::io::Result<Included> {
+    pub fn judge(&self, root: &dyn Tree, path: &MirrorPath, is_directory: bool) -> std::io::Result<Included> {
         let mut chain = self.chain(root, &MirrorPath::top(), self.base.clone())?;
         for step in path.lineage() {
             let is_last = step == *path;
@@ -47,7 +46,7 @@ impl RuleBook {
     ///
     /// # Errors
     /// As the file system says.
-    pub(super) fn chain_for(&self, root: &OpenRoot, dir: &MirrorPath) -> std::io::Result<Vec<Arc<Rules>>> {
+    pub(super) fn chain_for(&self, root: &dyn Tree, dir: &MirrorPath) -> std::io::Result<Vec<Arc<Rules>>> {
         let mut chain = self.chain(root, &MirrorPath::top(), self.base.clone())?;
         for step in dir.lineage() {
             chain = self.chain(root, &step, chain)?;
@@ -63,7 +62,7 @@ impl RuleBook {
     /// Adds the rules of `dir` itself, if it has any.
     pub(super) fn chain(
         &self,
-        root: &OpenRoot,
+        root: &dyn Tree,
         dir: &MirrorPath,
         mut chain: Vec<Arc<Rules>>,
     ) -> std::io::Result<Vec<Arc<Rules>>> {
@@ -83,10 +82,8 @@ impl RuleBook {
     }
 }
 
-fn parse(root: &OpenRoot, dir: &MirrorPath, file: &MirrorPath) -> std::io::Result<Rules> {
-    let mut bytes = Vec::new();
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
-    std::fs::File::from(root.open_beneath(file, flags)?).take(LONGEST).read_to_end(&mut bytes)?;
+fn parse(root: &dyn Tree, dir: &MirrorPath, file: &MirrorPath) -> std::io::Result<Rules> {
+    let bytes = root.steering(file, LONGEST)?;
     let text = String::from_utf8_lossy(&bytes);
     let (rules, bad) = Rules::parse(&file.to_string(), dir.clone(), text.lines());
     for (line, why) in bad {
@@ -98,6 +95,7 @@ fn parse(root: &OpenRoot, dir: &MirrorPath, file: &MirrorPath) -> std::io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::OpenRoot;
     use std::fs;
 
     #[test]

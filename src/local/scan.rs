@@ -7,10 +7,7 @@ use std::io;
 use std::iter::Peekable;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, OFlags};
-use rustix::io::Errno;
-
-use super::{OpenRoot, RuleBook};
+use super::{Name, RuleBook, Tree};
 use crate::mirror::{Decision, MirrorPath, Observed, Policy, Recorded, Rules, State, decide};
 
 /// A path at which disk and record disagree.
@@ -84,23 +81,18 @@ pub enum ScanError<E> {
 /// A walk over a mirror, or a part of it.
 pub struct Scan<'a> {
     /// The mirror's directory.
-    pub root: &'a OpenRoot,
+    pub root: &'a dyn Tree,
     /// Its rules.
     pub rules: &'a RuleBook,
     /// What it takes.
     pub policy: &'a Policy,
     /// Called with each directory before it is read.
-    pub before_reading: &'a (dyn Fn(&MirrorPath) + Sync),
+    pub before_reading: &'a dyn Fn(&MirrorPath),
 }
 
 struct Step {
     dir: MirrorPath,
     chain: Vec<Arc<Rules>>,
-}
-
-struct Name {
-    bytes: Box<[u8]>,
-    observed: Observed,
 }
 
 impl Scan<'_> {
@@ -139,26 +131,8 @@ impl Scan<'_> {
 
     /// The entries of a directory by name, and the chain of rules that holds for them.
     fn names(&self, dir: &MirrorPath, chain: Vec<Arc<Rules>>) -> io::Result<(Vec<Arc<Rules>>, Vec<Name>)> {
-        let fd = self.root.open_beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let opened = rustix::fs::fstat(&fd)?;
-        if opened.st_dev != self.root.identity().device {
-            // Something was mounted here since its parent was read.
-            return Err(io::ErrorKind::NotFound.into());
-        }
         let chain = if dir.is_top() { chain } else { self.rules.chain(self.root, dir, chain)? };
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&fd)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
-            match rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => names.push(Name { bytes: name.into(), observed: self.root.look_of(&stat).observed }),
-                Err(Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let mut names = self.root.list(dir)?;
         names.sort_unstable_by(|a, b| a.bytes.cmp(&b.bytes));
         Ok((chain, names))
     }
@@ -176,7 +150,8 @@ impl Scan<'_> {
         let mut files = files.into_iter().peekable();
         let mut directories = directories.into_iter().peekable();
         let place = self.policy.placement.of_directory(dir);
-        for Name { bytes, observed } in names {
+        for Name { bytes, look } in names {
+            let observed = look.observed;
             self.missing_before(Some(&bytes), dir, &mut files, &mut directories, known, summary)?;
             let recorded = files.next_if(|(name, _)| *name == bytes).map(|(_, recorded)| recorded);
             let is_known_directory = directories.next_if(|name| *name == bytes).is_some();

@@ -13,7 +13,7 @@ mod worker;
 pub use folder::Folder;
 pub use pace::{Gate, GateFacts};
 pub use queue::{Clock, Queue};
-pub use recognise::{Recognised, recognise};
+pub use recognise::{Recognised, SAMPLE, is_familiar, recognise};
 pub use reconcile::{ReconcileError, Reconciler, differences};
 pub use stop::Stop;
 pub use worker::{Happened, Report, Uploader};

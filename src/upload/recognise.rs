@@ -1,13 +1,13 @@
 //! Whether the directory at a mirror's path is the mirror: "not there" is believed only of what is in it.
 
 use crate::ledger::{LedgerError, MirrorRow, SharedLedger};
-use crate::local::{Identity, OpenRoot, RootError};
-use crate::mirror::Observed;
+use crate::local::{Identity, OpenRoot, RootError, Tree};
+use crate::mirror::{MirrorPath, Observed, Stat};
 
 use super::Folder;
 
 /// Stored files that are looked for in a directory with another identity.
-const SAMPLE: u32 = 32;
+pub const SAMPLE: u32 = 32;
 
 /// What is at a mirror's path.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +16,15 @@ pub enum Recognised {
     Here,
     /// Nothing, or something else; what a person should know.
     Missing(String),
+}
+
+/// Blocking: whether a directory with another identity is the mirror all the same: `sample` is of what the ledger has
+/// stored of it. One of which nothing is stored yet is whatever is there.
+#[must_use]
+pub fn is_familiar(root: &dyn Tree, sample: &[(MirrorPath, Stat)]) -> bool {
+    let is_there =
+        |(path, stat): &(MirrorPath, Stat)| root.look(path).is_ok_and(|look| look.observed == Observed::File(*stat));
+    sample.is_empty() || sample.iter().any(is_there)
 }
 
 /// Looks at the folder's directory and believes in it if it is the one that the ledger knows, or the first one ever.
@@ -37,11 +46,7 @@ pub async fn recognise(folder: &Folder, ledger: &SharedLedger) -> Result<Recogni
             Err(RootError::Another(_)) => OpenRoot::open(&folder.path, None)?,
             opened => return opened.map(|root| Some(root.identity())),
         };
-        let is_known = sample.is_empty()
-            || sample
-                .iter()
-                .any(|(path, stat)| root.look(path).is_ok_and(|look| look.observed == Observed::File(*stat)));
-        Ok(is_known.then(|| root.identity()))
+        Ok(is_familiar(&root, &sample).then(|| root.identity()))
     });
     match found {
         Ok(Some(identity)) => {

@@ -16,7 +16,7 @@ use super::reconcile::quiet_in;
 use super::{Folder, Gate, Queue, ReconcileError, Reconciler, Stop};
 use crate::dstor::{Client, Standing, Upload};
 use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId, Settlement, Stored};
-use crate::local::{Content, Look, OpenRoot, ReadError, Reading};
+use crate::local::{Content, Look, OpenRoot, ReadError, Reading, Tree as _};
 use crate::mirror::{
     Backoff, Cid, Decision, Digest, Fault, Included, MirrorPath, Observed, Placement, Recorded, Scope, Skip, Stat,
     State, Verdict, decide,
