@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::dstor::{Client, ClientError, ClientOptions, CredentialSource};
 use crate::ledger::{AgentLock, LedgerError, LockError, MirrorSettings, SharedLedger};
-use crate::upload::{Clock, Folder, Gate, Queue, Report, Stop, Uploader};
+use crate::upload::{Clock, Folder, Gate, Patience, Queue, Report, Stop, Uploader};
 
 /// The ledger's name in the state directory.
 pub const LEDGER: &str = "ledger.db";
@@ -126,9 +126,11 @@ impl Plan {
             client: Arc::new(client),
             gate: Gate::default(),
             folders: folders.iter().map(|folder| (folder.id, Arc::clone(folder))).collect::<HashMap<_, _>>(),
-            settle: self.settle,
-            max_delay: self.max_delay,
-            retry_max_delay: self.retry_max_delay,
+            patience: Patience {
+                settle: self.settle,
+                max_delay: self.max_delay,
+                retry_max_delay: self.retry_max_delay,
+            },
             report,
             stop,
         };

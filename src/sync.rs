@@ -196,8 +196,8 @@ async fn pass(
 async fn scan(uploader: &Arc<Uploader>, folder: &Arc<Folder>) -> Result<ScanSummary, ReconcileError> {
     let (uploader, folder) = (Arc::clone(uploader), Arc::clone(folder));
     let walked = tokio::task::spawn_blocking(move || {
-        let Uploader { queue, settle, stop, .. } = &*uploader;
-        Reconciler { queue, settle: *settle, stop }.run(&folder, &MirrorPath::top())
+        let Uploader { queue, patience, stop, .. } = &*uploader;
+        Reconciler { queue, settle: patience.settle, stop }.run(&folder, &MirrorPath::top())
     });
     match walked.await.map_err(tokio::task::JoinError::try_into_panic) {
         Ok(walked) => walked,

@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::ledger::{LedgerError, Push, Urgency, Watching};
-use crate::local::{Heard, Hearing, ScanSummary, Tree as _, Watcher, sends_no_events};
-use crate::mirror::{DSTORIGNORE, Debouncer, MirrorPath};
+use crate::local::{Heard, Hearing, ScanSummary, Watcher, sends_no_events};
+use crate::mirror::{MirrorPath, Reaction, ScanEnd, Vigil};
 use crate::upload::{Folder, Queue, Recognised, ReconcileError, Reconciler, Stop, recognise};
 
 /// How often a missing directory is looked for.
@@ -18,10 +18,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const STILL_THERE: Duration = Duration::from_secs(5);
 /// How often file systems that send no events are scanned.
 const POLL: Duration = Duration::from_secs(30);
-/// More paths than that at once are left to a scan.
-const MOST_WAITING: usize = 100_000;
-/// Scans for lost events begin at least this long after one another.
-const BETWEEN_SCANS: Duration = Duration::from_secs(2);
+/// A watcher that ended by itself is followed by another one after this.
+const BEFORE_ANOTHER_WATCHER: Duration = Duration::from_secs(2);
 
 pub(super) struct Minder {
     pub(super) folder: Arc<Folder>,
@@ -87,13 +85,14 @@ impl Minder {
         let (watching, mut hearing, interval) = self.begin_watching().await?;
         let mut stop = self.stop.clone();
         let begun = Instant::now();
-        let mut debouncer = Debouncer::new(self.settle, self.max_delay);
-        let mut scan: Option<Scanning> = Some(self.scan());
-        // Set when a scan begins: what is asked for while it runs is behind it, and needs the next one.
-        let mut next_scan = begun + jittered(interval);
+        let mut vigil = Vigil::new(self.settle, self.max_delay, interval, Duration::ZERO);
+        let mut scan: Option<Scanning> = None;
         let mut still_there = tokio::time::interval_at((begun + STILL_THERE).into(), STILL_THERE);
         loop {
-            let due = debouncer.next_due().map(|due| begun + due);
+            if vigil.take_scan(begun.elapsed(), fastrand::f64()) {
+                scan = Some(self.scan());
+            }
+            let wake = vigil.next_wake().map(|wake| begun + wake);
             tokio::select! {
                 biased;
                 () = Stop::wait(&mut stop) => {
@@ -105,46 +104,38 @@ impl Minder {
                     return Ok(Ended::Stopped);
                 }
                 scanned = finished(&mut scan) => {
-                    match scanned {
+                    let end = match scanned {
                         Ok(summary) => {
                             self.scanned(watching, &hearing, &summary, ready.is_some()).await?;
                             *ready = None;
+                            ScanEnd::Whole
                         }
                         Err(ReconcileError::Root(_)) => return Ok(Ended::RootLost),
                         Err(ReconcileError::Unreadable(error)) => {
                             warn!(mirror = %self.folder.path.display(), %error, "the mirror's directory cannot be read");
                             *ready = None;
-                            next_scan = next_scan.min(Instant::now() + POLL);
+                            ScanEnd::BrokenOff
                         }
-                        Err(ReconcileError::Ledger(LedgerError::Full)) => {
-                            next_scan = next_scan.min(Instant::now() + POLL);
-                        }
+                        Err(ReconcileError::Ledger(LedgerError::Full)) | Err(ReconcileError::Stopped) => ScanEnd::BrokenOff,
                         Err(ReconcileError::Ledger(error)) => return Err(error),
-                        Err(ReconcileError::Stopped) => {}
-                    }
+                    };
+                    vigil.scan_ended(end, begun.elapsed());
                 }
-                () = until(due), if due.is_some() => self.push_due(&mut debouncer, begun).await?,
+                () = until(wake) => self.push_due(vigil.take_due(begun.elapsed())).await?,
                 heard = next_heard(&mut hearing) => match heard {
                     // A watcher that ended by itself hears nothing any more: everything is set up anew (A18).
                     None => {
-                        self.stopped_within(BETWEEN_SCANS).await;
+                        self.stopped_within(BEFORE_ANOTHER_WATCHER).await;
                         return Ok(Ended::RootLost);
                     }
-                    Some(Heard::Path(path)) if path.is_top() => {
-                        if self.folder_is_lost() {
-                            return Ok(Ended::RootLost);
-                        }
-                        // It may have been removed and made again with the same number, and is not watched then.
-                        next_scan = next_scan.min(Instant::now() + self.settle.max(BETWEEN_SCANS));
-                    }
-                    Some(Heard::Path(path)) => {
-                        if self.hear(path, begun, &mut debouncer) {
-                            next_scan = next_scan.min(Instant::now() + self.settle);
-                        }
-                    }
+                    Some(Heard::Path(path)) => match vigil.hear(path, begun.elapsed()) {
+                        Reaction::Wait => {}
+                        Reaction::LookAtRoot if self.folder_is_lost() => return Ok(Ended::RootLost),
+                        Reaction::LookAtRoot => vigil.root_is_there(begun.elapsed()),
+                    },
                     Some(Heard::Lost) => {
                         info!(mirror = %self.folder.path.display(), "events were lost; scanning");
-                        next_scan = next_scan.min(Instant::now() + BETWEEN_SCANS);
+                        vigil.hear_of_loss(begun.elapsed());
                     }
                 },
                 () = self.folder.root_lost.notified() => {
@@ -156,10 +147,6 @@ impl Minder {
                     if self.folder_is_lost() {
                         return Ok(Ended::RootLost);
                     }
-                }
-                () = tokio::time::sleep_until(next_scan.into()), if scan.is_none() => {
-                    next_scan = Instant::now() + jittered(interval);
-                    scan = Some(self.scan());
                 }
             }
         }
@@ -236,42 +223,17 @@ impl Minder {
             .await
     }
 
-    /// Takes a path that something happened at; `true` if it takes a scan to know what follows.
-    fn hear(&self, path: MirrorPath, begun: Instant, debouncer: &mut Debouncer<MirrorPath>) -> bool {
-        let now = begun.elapsed();
-        let mut wants_scan = false;
-        if let Some((parent, name)) = path.split()
-            && name == DSTORIGNORE.as_bytes()
-        {
-            // Other rules: everything below may be in or out now.
-            if parent.is_top() {
-                wants_scan = true;
-            } else {
-                debouncer.push(parent, now);
-            }
+    async fn push_due(&self, due: Vec<MirrorPath>) -> Result<(), LedgerError> {
+        if due.is_empty() {
+            return Ok(());
         }
-        if debouncer.len() < MOST_WAITING {
-            debouncer.push(path, now);
-        } else {
-            wants_scan = true;
-        }
-        wants_scan
-    }
-
-    async fn push_due(&self, debouncer: &mut Debouncer<MirrorPath>, begun: Instant) -> Result<(), LedgerError> {
-        let due = debouncer.take_due(begun.elapsed());
         let now = self.queue.clock().now();
         let pushes: Vec<Push> = tokio::task::block_in_place(|| {
             let root = self.folder.open().ok();
             due.into_iter()
-                .filter(|path| {
-                    // What rules exclude never costs a write: editors' temporary files above all. If in doubt, it is
-                    // pushed and a worker decides.
-                    root.as_ref().is_none_or(|root| {
-                        let is_directory = root.look(path).is_ok_and(|look| look.observed.is_directory());
-                        self.folder.rules.judge(root, path, is_directory).map_or(true, |included| included.is_yes())
-                    })
-                })
+                // What rules exclude never costs a write: editors' temporary files above all. If in doubt, it is pushed
+                // and a worker decides.
+                .filter(|path| root.as_ref().is_none_or(|root| self.folder.rules.may_include(root, path)))
                 .map(|path| Push { path, size: 0, due_at: now })
                 .collect()
         });
@@ -316,9 +278,4 @@ async fn until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Within a tenth of `interval`, so that many machines do not scan a shared disk in step.
-fn jittered(interval: Duration) -> Duration {
-    interval.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

@@ -42,6 +42,13 @@ impl RuleBook {
         Ok(Included::Yes)
     }
 
+    /// Blocking: whether what is at `path` belongs to the mirror, as far as can be told; if in doubt, it does.
+    #[must_use]
+    pub fn may_include(&self, root: &dyn Tree, path: &MirrorPath) -> bool {
+        let is_directory = root.look(path).is_ok_and(|look| look.observed.is_directory());
+        self.judge(root, path, is_directory).map_or(true, |included| included.is_yes())
+    }
+
     /// Blocking: the rules that hold for the entries of `dir`: those of all directories above and its own.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod digest;
 mod fault;
 mod ignore;
 mod path;
+mod vigil;
 
 pub use backoff::Backoff;
 pub use cid::{Cid, CidBuilder, NotACid};
@@ -21,3 +22,4 @@ pub use fault::{Fault, Scope, Verdict};
 pub use ignore::{DSTORIGNORE, Included, Rule, Rules};
 pub(crate) use path::escape;
 pub use path::{BadRemoteDir, MirrorPath, Placement, RemoteDir, Unplaceable};
+pub use vigil::{Reaction, ScanEnd, Vigil};

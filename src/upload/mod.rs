@@ -2,18 +2,21 @@
 //!
 //! Only the queue waits. Whatever fails sleeps in the ledger with its next attempt, and survives a restart.
 
+mod errand;
 mod folder;
 mod pace;
 mod queue;
+mod reader;
 mod recognise;
 mod reconcile;
 mod stop;
 mod worker;
 
+pub use errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, ToSend};
 pub use folder::Folder;
 pub use pace::{Gate, GateFacts};
 pub use queue::{Clock, Queue};
 pub use recognise::{Recognised, SAMPLE, is_familiar, recognise};
-pub use reconcile::{ReconcileError, Reconciler, differences};
+pub use reconcile::{ReconcileError, Reconciler, differences, push_of, walk};
 pub use stop::Stop;
-pub use worker::{Happened, Report, Uploader};
+pub use worker::{Report, Uploader};

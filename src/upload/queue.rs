@@ -6,12 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 
-use crate::ledger::{
-    Claim, HELD, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, Settlement, SharedLedger, Urgency,
-};
+use crate::ledger::{Claim, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, SharedLedger, Urgency};
 use crate::mirror::Timestamp;
 
-use super::{Folder, Stop};
+use super::{Ending, Folder, Stop};
 
 /// How often a full disk is tried again.
 const WHILE_FULL: Duration = Duration::from_secs(5);
@@ -124,53 +122,25 @@ impl Queue {
         Ok(self.with_room(move |ledger| ledger.claim(now, 1)).await?.pop())
     }
 
-    /// Ends a change; with `again_after` it is looked at once more after that.
-    pub(super) async fn settle(
+    /// Ends the work on a change, of a mirror that may not be configured any more.
+    pub(super) async fn end(
         &self,
         claim: &Claim,
-        settlement: Settlement,
-        again_after: Option<Duration>,
+        ending: Ending,
+        folder: Option<&Arc<Folder>>,
     ) -> Result<(), LedgerError> {
-        let now = self.clock.now();
-        let claim = claim.clone();
-        let again_at = again_after.map(|after| after_now(now, after));
-        self.with_room(move |ledger| ledger.settle(&claim, &settlement, again_at, now)).await?;
+        let (now, claim, folder) = (self.clock.now(), claim.clone(), folder.cloned());
         // One that is due again later has to be known to whoever sleeps. One that was pushed again meanwhile is due now,
         // and this worker is the next to look.
-        if again_after.is_some() {
-            self.filled.notify_waiters();
-        }
-        Ok(())
-    }
-
-    /// Puts a change back after a failure.
-    pub(super) async fn postpone(
-        &self,
-        claim: &Claim,
-        code: &'static str,
-        message: String,
-        is_unsure: bool,
-        wait: Duration,
-    ) -> Result<(), LedgerError> {
-        let claim = claim.clone();
-        let due_at = after_now(self.clock.now(), wait);
-        self.with_room(move |ledger| ledger.postpone(&claim, code, &message, is_unsure, due_at)).await?;
-        self.filled.notify_waiters();
-        Ok(())
-    }
-
-    /// Puts a change back because its mirror is not there, or not configured any more.
-    pub(super) async fn hold(&self, claim: &Claim, folder: Option<&Arc<Folder>>) -> Result<(), LedgerError> {
-        let (claim, folder) = (claim.clone(), folder.cloned());
-        let soon = after_now(self.clock.now(), Duration::from_secs(2));
+        let is_over = matches!(ending, Ending::Settled(_, None, _));
         self.with_room(move |ledger| {
-            // Asked on the ledger's own thread: whoever believes in the directory again releases what is held after
-            // that, so a change is either held before it is released, or not held at all.
-            let is_back = folder.as_ref().is_some_and(|folder| folder.is_believed());
-            ledger.defer(&claim, if is_back { soon } else { HELD })
+            let is_back = || folder.as_ref().is_some_and(|folder| folder.is_believed());
+            ending.record(ledger, &claim, is_back, now)
         })
         .await?;
-        self.filled.notify_waiters();
+        if !is_over {
+            self.filled.notify_waiters();
+        }
         Ok(())
     }
 
@@ -200,15 +170,6 @@ impl Queue {
         }
     }
 
-    /// Puts a change back because its file is not quiet yet.
-    pub(super) async fn defer(&self, claim: &Claim, wait: Duration) -> Result<(), LedgerError> {
-        let claim = claim.clone();
-        let due_at = after_now(self.clock.now(), wait);
-        self.with_room(move |ledger| ledger.defer(&claim, due_at)).await?;
-        self.filled.notify_waiters();
-        Ok(())
-    }
-
     /// What there is to do.
     ///
     /// # Errors
@@ -232,8 +193,4 @@ impl Queue {
 
 fn millis(value: Millis) -> Duration {
     Duration::from_millis(u64::try_from(value).unwrap_or(0))
-}
-
-fn after_now(now: Millis, wait: Duration) -> Millis {
-    now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2))
 }

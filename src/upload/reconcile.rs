@@ -49,17 +49,7 @@ impl Reconciler<'_> {
         let now = self.queue.clock().now();
         let mut pushes = Vec::new();
         let mut take = |difference: Difference| {
-            pushes.push(Push {
-                size: match difference.observed {
-                    Observed::File(stat) => stat.size,
-                    _ => 0,
-                },
-                due_at: now.saturating_add(match difference.observed {
-                    Observed::File(stat) => quiet_in(&stat, now, self.settle),
-                    _ => 0,
-                }),
-                path: difference.path,
-            });
+            pushes.push(push_of(difference, now, self.settle));
             if pushes.len() >= BATCH {
                 self.queue.push_blocking(folder.id, std::mem::take(&mut pushes), Urgency::Scan)?;
             }
@@ -93,14 +83,39 @@ pub fn differences(
         }
     };
     let scan = Scan { root: &root, rules: &folder.rules, policy: &folder.policy, before_reading: &before_reading };
-    match scan.run(top, &mut Records { ledger, mirror: folder.id, stop, each }) {
-        Ok(summary) => {
-            folder.open()?;
-            Ok(summary)
-        }
+    let summary = walk(ledger, folder.id, &scan, top, &|| *stop.borrow() == Stop::Go, each)?;
+    folder.open()?;
+    Ok(summary)
+}
+
+/// Blocking: walks `top` with `scan`, as long as `goes_on`, and calls `each` with what differs from the ledger. Whether
+/// the directory is still the same one at the end is the caller's to see: if not, what was missing says nothing.
+///
+/// # Errors
+/// As [`differences`], save that of another directory.
+pub fn walk(
+    ledger: &Ledger,
+    mirror: MirrorId,
+    scan: &Scan<'_>,
+    top: &MirrorPath,
+    goes_on: &dyn Fn() -> bool,
+    each: &mut dyn FnMut(Difference) -> Result<(), LedgerError>,
+) -> Result<ScanSummary, ReconcileError> {
+    match scan.run(top, &mut Records { ledger, mirror, goes_on, each }) {
+        Ok(summary) => Ok(summary),
         Err(ScanError::Io(error)) => Err(ReconcileError::Unreadable(error)),
         Err(ScanError::Known(error)) => Err(error),
     }
+}
+
+/// The change that a difference makes: due when its file will have been quiet for `settle`, if it stays so.
+#[must_use]
+pub fn push_of(difference: Difference, now: Millis, settle: Duration) -> Push {
+    let (size, wait) = match difference.observed {
+        Observed::File(stat) => (stat.size, quiet_in(&stat, now, settle)),
+        Observed::Missing | Observed::Directory | Observed::Other(..) => (0, 0),
+    };
+    Push { path: difference.path, size, due_at: now.saturating_add(wait) }
 }
 
 /// How many milliseconds until a file has been quiet for `settle`; 0 if it has. A time in the future is a clock that
@@ -116,7 +131,7 @@ pub(super) fn quiet_in(stat: &Stat, now: Millis, settle: Duration) -> Millis {
 struct Records<'a> {
     ledger: &'a Ledger,
     mirror: MirrorId,
-    stop: &'a watch::Receiver<Stop>,
+    goes_on: &'a dyn Fn() -> bool,
     each: &'a mut dyn FnMut(Difference) -> Result<(), LedgerError>,
 }
 
@@ -124,7 +139,7 @@ impl Known for Records<'_> {
     type Error = ReconcileError;
 
     fn listing(&mut self, dir: &MirrorPath) -> Result<(Vec<(Box<[u8]>, Recorded)>, Vec<Box<[u8]>>), ReconcileError> {
-        if *self.stop.borrow() != Stop::Go {
+        if !(self.goes_on)() {
             return Err(ReconcileError::Stopped);
         }
         let listing = self.ledger.listing(self.mirror, dir)?;

@@ -1,0 +1,68 @@
+//! A thread that reads a file once and streams its pieces: reading through the runtime's own files would halve the speed
+//! under load.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::local::{Content, OpenRoot, ReadError, Reading};
+use crate::mirror::{MirrorPath, Stat};
+
+/// Pieces of a file that wait between the disk and the network.
+const PIECES_AHEAD: usize = 4;
+/// A reader that nobody listens to any more ends within this time, or hangs in its disk.
+const READER_END: Duration = Duration::from_secs(5);
+
+type Pieces = mpsc::Receiver<std::io::Result<Bytes>>;
+
+/// A read that is under way.
+pub(super) struct Reader {
+    handle: JoinHandle<Result<Content, ReadError>>,
+    /// Shared with the request's body, which the connection may keep after it gave its answer.
+    pieces: Arc<Mutex<Option<Pieces>>>,
+}
+
+impl Reader {
+    /// Begins to read `path` if it is the regular file `version`; the pieces end with an error if it moves.
+    pub(super) fn start(
+        root: Arc<OpenRoot>,
+        path: MirrorPath,
+        version: Stat,
+    ) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, Self) {
+        let (send, pieces) = mpsc::channel(PIECES_AHEAD);
+        let handle = tokio::task::spawn_blocking(move || {
+            let take = |piece| send.blocking_send(Ok(piece)).map_err(|_| ReadError::Abandoned);
+            let read = Reading::open(&root, &path, version).and_then(|reading| reading.send(take));
+            if let Err(error) = &read {
+                // An error in the body ends the request unfinished: dStor never stores a torn file.
+                let _ = send.blocking_send(Err(std::io::Error::other(error.to_string())));
+            }
+            read
+        });
+        let pieces = Arc::new(Mutex::new(Some(pieces)));
+        let body = Arc::clone(&pieces);
+        let stream = futures_util::stream::poll_fn(move |context| {
+            match body.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                Some(pieces) => pieces.poll_recv(context),
+                None => Poll::Ready(Some(Err(std::io::Error::other("nobody needs the rest")))),
+            }
+        });
+        (stream, Self { handle, pieces })
+    }
+
+    /// What was read. The answer is there: whatever was not sent by now will not be.
+    pub(super) async fn end(self) -> Result<Content, ReadError> {
+        drop(self.pieces.lock().unwrap_or_else(PoisonError::into_inner).take());
+        match tokio::time::timeout(READER_END, self.handle).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => Err(std::io::Error::other("reading it failed").into()),
+            // A disk that hangs must not keep a worker.
+            Err(_) => Err(ReadError::Abandoned),
+        }
+    }
+}
