@@ -10,6 +10,7 @@ mod decide;
 mod digest;
 mod fault;
 mod ignore;
+mod pace;
 mod path;
 mod vigil;
 
@@ -20,6 +21,7 @@ pub use decide::{Decision, Kind, Observed, Policy, Recorded, Skip, Stat, State, 
 pub use digest::Digest;
 pub use fault::{Fault, Scope, Verdict};
 pub use ignore::{DSTORIGNORE, Included, Rule, Rules};
+pub use pace::{Enter, GateFacts, Left, Pace, Ticket};
 pub(crate) use path::escape;
 pub use path::{BadRemoteDir, MirrorPath, Placement, RemoteDir, Unplaceable};
 pub use vigil::{Reaction, ScanEnd, Vigil};

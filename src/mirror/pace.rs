@@ -1,0 +1,242 @@
+//! At what pace dStor is asked: how many requests at a time, and when none.
+
+use std::time::Duration;
+
+use super::{Backoff, Fault, Scope, Verdict};
+
+/// How long the gate stays closed at most while dStor cannot be reached: asking is cheap, and people want their files
+/// to go up soon after the network is back.
+const UNREACHABLE: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(60) };
+/// The same while dStor answers, but not well.
+const AILING: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(300) };
+/// How often refused or missing credentials are looked at again. That is a look at this machine's files: dStor itself is
+/// asked about the same ones every 15 minutes only.
+const CREDENTIALS: Duration = Duration::from_secs(15);
+/// So many may be under way before dStor has answered anything: with those that follow one by one, a service that only
+/// fails is asked fewer than 12 times in the first minute, however many workers there are.
+const AT_FIRST: usize = 4;
+/// What a server asks for is made longer by up to this part, so that not all who were told the same come back at once.
+const LATER: f64 = 0.1;
+
+/// What is known of dStor from the last requests.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GateFacts {
+    /// Whether it answered; `None`: nobody asked.
+    pub reachable: Option<bool>,
+    /// The last failure that concerned the whole account; forgotten with the next success.
+    pub last_error: Option<String>,
+    /// How often in a row the gate was closed.
+    pub failures: u32,
+}
+
+/// The rules of the gate that all requests pass. Open while dStor answers; closed for a while when it does not, and then
+/// one request goes ahead alone to see. How many may be under way at a time shrinks by halves and grows by ones.
+///
+/// Times are durations since any fixed moment of a clock that never goes back; the caller brings them.
+#[derive(Debug)]
+pub struct Pace {
+    most: usize,
+    limit: usize,
+    /// Up to here the limit grows with each answer. From here on, where it failed before, with as many as it is.
+    regain: usize,
+    /// Answers in a row since the limit was last changed.
+    in_a_row: usize,
+    in_flight: usize,
+    gate: Gate,
+    reachable: Option<bool>,
+    last_error: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Gate {
+    Open,
+    Closed { until: Duration, failures: u32 },
+    Probing { failures: u32 },
+}
+
+/// The right to make requests for one change. To be given back by [`Pace::leave`], whatever came of it.
+#[must_use = "whoever does not give it back is under way for ever"]
+#[derive(PartialEq, Eq, Debug)]
+pub struct Ticket {
+    is_probe: bool,
+}
+
+impl Ticket {
+    /// Whether it is the one that sees, alone, whether dStor is back.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+}
+
+/// Whether one may go.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Enter {
+    /// Now.
+    Go(Ticket),
+    /// The gate is closed until then. Ask again at that time, and whenever someone has left.
+    At(Duration),
+    /// So many are under way as may be, or one has gone ahead to see. Ask again whenever someone has left: time alone
+    /// changes nothing.
+    WhenChanged,
+}
+
+/// How it went for one who leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left<'a> {
+    /// There was nothing to ask dStor, or this side broke it off.
+    Unasked,
+    /// dStor answered as it should, or refused this file alone.
+    Answered,
+    /// A request failed.
+    Failed(&'a Fault),
+}
+
+impl Pace {
+    /// An open gate. No more than `most` requests (at least 1) are ever let through at a time.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        let most = most.max(1);
+        Self {
+            most,
+            limit: most.min(AT_FIRST),
+            regain: most,
+            in_a_row: 0,
+            in_flight: 0,
+            gate: Gate::Open,
+            reachable: None,
+            last_error: None,
+        }
+    }
+
+    /// Lets one through, or says when to ask again.
+    pub fn enter(&mut self, now: Duration) -> Enter {
+        let is_probe = match self.gate {
+            Gate::Open if self.in_flight < self.limit => false,
+            Gate::Open | Gate::Probing { .. } => return Enter::WhenChanged,
+            Gate::Closed { until, .. } if now < until => return Enter::At(until),
+            // However many of those who went before are still under way: they may hang.
+            Gate::Closed { failures, .. } => {
+                self.gate = Gate::Probing { failures };
+                true
+            }
+        };
+        self.in_flight += 1;
+        Enter::Go(Ticket { is_probe })
+    }
+
+    /// One has left. `chance`, from `0.0` to `1.0`, spreads the back-off. Returns how long to wait from now on, if the
+    /// fault concerns the whole account. Everyone who waits may ask again afterwards.
+    pub fn leave(&mut self, ticket: Ticket, how: Left<'_>, now: Duration, chance: f64) -> Option<Duration> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match how {
+            Left::Unasked => self.say_nothing(&ticket, now),
+            Left::Answered | Left::Failed(Fault::Refused { .. }) => self.go_well(&ticket),
+            Left::Failed(fault) if fault.scope() == Scope::Path => self.say_nothing(&ticket, now),
+            Left::Failed(fault) => return Some(self.fail(&ticket, fault, now, chance)),
+        }
+        None
+    }
+
+    /// What is known of dStor.
+    #[must_use]
+    pub fn facts(&self) -> GateFacts {
+        let failures = match self.gate {
+            Gate::Open => 0,
+            Gate::Closed { failures, .. } | Gate::Probing { failures } => failures,
+        };
+        GateFacts { reachable: self.reachable, last_error: self.last_error.clone(), failures }
+    }
+
+    /// How long the gate is closed from `now` on; zero while it is open or someone is trying.
+    #[must_use]
+    pub fn closed_for(&self, now: Duration) -> Duration {
+        match self.gate {
+            Gate::Closed { until, .. } => until.saturating_sub(now),
+            Gate::Open | Gate::Probing { .. } => Duration::ZERO,
+        }
+    }
+
+    /// How many may be under way at a time while the gate is open.
+    #[must_use]
+    pub fn in_flight_limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many are under way. After the limit has shrunk they may be more than it for a while.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    fn say_nothing(&mut self, ticket: &Ticket, now: Duration) {
+        if let Gate::Probing { failures } = self.gate
+            && ticket.is_probe
+        {
+            // The next one may go and see.
+            self.gate = Gate::Closed { until: now, failures };
+        }
+    }
+
+    fn go_well(&mut self, ticket: &Ticket) {
+        self.reachable = Some(true);
+        self.last_error = None;
+        if ticket.is_probe {
+            self.gate = Gate::Open;
+            self.limit = 1;
+            self.in_a_row = 0;
+        } else if self.gate == Gate::Open && self.limit < self.most {
+            self.in_a_row += 1;
+            if self.limit < self.regain || self.in_a_row >= self.limit {
+                self.limit += 1;
+                self.in_a_row = 0;
+            }
+        }
+    }
+
+    fn fail(&mut self, ticket: &Ticket, fault: &Fault, now: Duration, chance: f64) -> Duration {
+        self.in_a_row = 0;
+        self.last_error = Some(fault.message());
+        self.reachable = match fault {
+            Fault::Unreachable(_) => Some(false),
+            Fault::Credentials(_) => self.reachable,
+            _ => Some(true),
+        };
+        let failures = match self.gate {
+            Gate::Open => 1,
+            Gate::Probing { failures } if ticket.is_probe => failures.saturating_add(1),
+            Gate::Probing { failures } | Gate::Closed { failures, .. } => failures,
+        };
+        let asked = match fault.verdict(1) {
+            Verdict::Retry(asked) => asked,
+            Verdict::Park => None,
+        };
+        let usual = match fault {
+            Fault::Credentials(_) => CREDENTIALS,
+            Fault::Unreachable(_) => UNREACHABLE.delay(failures, chance),
+            _ => AILING.delay(failures, chance),
+        };
+        let asked = asked.map(|asked| asked.mul_f64(1.0 + LATER * chance.clamp(0.0, 1.0)));
+        let wait = asked.unwrap_or_default().min(Fault::LONGEST_RETRY_AFTER).max(usual);
+        match self.gate {
+            // It set out before the one that is about to tell.
+            Gate::Probing { .. } if !ticket.is_probe => return wait,
+            // Those who were under way when another closed it keep it closed no longer, unless the server asks for that.
+            Gate::Closed { until, .. } => {
+                let until = if asked.is_some() { until.max(now + wait) } else { until };
+                self.gate = Gate::Closed { until, failures };
+                return until.saturating_sub(now);
+            }
+            Gate::Open | Gate::Probing { .. } => {}
+        }
+        self.gate = Gate::Closed { until: now + wait, failures };
+        if matches!(fault, Fault::Unreachable(_) | Fault::Busy { .. } | Fault::ServerError(_)) {
+            self.limit = (self.limit / 2).max(1);
+        }
+        self.regain = self.limit;
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests;
