@@ -221,7 +221,7 @@ mod tests {
 
     fn assert_found(world: &World, credentials: &Credentials, source: &Source) {
         let (found, from) = world.found().expect("there are credentials");
-        assert!(found.same_as(credentials) && from == *source, "{found:?} from {from}");
+        assert!(found == *credentials && from == *source, "{found:?} from {from}");
     }
 
     #[test]
@@ -254,9 +254,9 @@ mod tests {
         let sources = world.sources();
         let read = || sources.load().expect("it can be read").expect("there are credentials").0;
         let login = |password: &str| Credentials::Login { email: "a@b".into(), password: password.into() };
-        assert!(read().same_as(&login("one")));
+        assert!(read() == login("one"));
         world.write("p", "two\n");
-        assert!(read().same_as(&login("two")));
+        assert!(read() == login("two"));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Body, StatusCode, Url, redirect};
 
-use super::token::{CredentialSource, TokenSource};
+use super::answer::Answer;
+use super::exchange::{self, Next};
+use super::token::{CredentialSource, Token, TokenSource};
 use super::{error, wire};
 use crate::mirror::{Cid, Fault, Placement};
 
@@ -100,30 +102,21 @@ impl Client {
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
-        let token = self.tokens.get().await?;
-        let (status, headers, answer) = match self.send(upload, &token, body()).await? {
-            (StatusCode::UNAUTHORIZED, ..) => {
-                let token = self.tokens.replace(&token).await?;
-                let answered = self.send(upload, &token, body()).await?;
-                if answered.0 == StatusCode::UNAUTHORIZED {
-                    return Err(self.tokens.refuse(&token).await);
-                }
-                answered
+        let mut step = exchange::upload();
+        loop {
+            let leased = self.tokens.get(step.refused()).await?;
+            let sends = step.got(leased);
+            let answered = self.send(upload, sends.token(), body()).await?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            match sends.answered(answered.plain().of_upload(seconds(now))) {
+                Next::Again(wants) => step = wants,
+                Next::Refused(number) => return Err(self.tokens.refuse(number)),
+                Next::Ended(ended) => return ended,
             }
-            answered => answered,
-        };
-        if status.is_success() {
-            return wire::uploaded_hash(&answer).map_err(error::of_bad_answer);
         }
-        Err(error::of_answer(status, &headers, &answer, seconds_since_1970()))
     }
 
-    async fn send<S>(
-        &self,
-        upload: &Upload<'_>,
-        token: &super::token::Token,
-        body: S,
-    ) -> Result<(StatusCode, reqwest::header::HeaderMap, Vec<u8>), Fault>
+    async fn send<S>(&self, upload: &Upload<'_>, token: &Token, body: S) -> Result<Answered, Fault>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
@@ -158,9 +151,8 @@ impl Client {
         }
         let answered = async {
             let answer = request.send().await.map_err(error::of_transport)?;
-            let (status, headers) = (answer.status(), answer.headers().clone());
             progress.moved();
-            Ok((status, headers, read_answer(answer).await?))
+            Answered::read(answer).await
         };
         tokio::select! {
             answered = answered => answered,
@@ -223,18 +215,34 @@ impl Progress {
     }
 }
 
-/// The body of an answer, up to the longest that is ever read.
-pub(super) async fn read_answer(answer: reqwest::Response) -> Result<Vec<u8>, Fault> {
-    let mut body = Vec::new();
-    let mut pieces = answer.bytes_stream();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(error::of_transport)?;
-        if body.len() + piece.len() > wire::LONGEST_ANSWER {
-            return Err(Fault::Protocol("it does not end".into()));
+/// An answer that was read to its end.
+pub(super) struct Answered {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answered {
+    /// Reads an answer, up to the longest that is ever read.
+    pub(super) async fn read(answer: reqwest::Response) -> Result<Self, Fault> {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let mut body = Vec::new();
+        let mut pieces = answer.bytes_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(error::of_transport)?;
+            if body.len() + piece.len() > wire::LONGEST_ANSWER {
+                return Err(Fault::Protocol("it does not end".into()));
+            }
+            body.extend_from_slice(&piece);
         }
-        body.extend_from_slice(&piece);
+        Ok(Self { status, headers, body })
     }
-    Ok(body)
+
+    /// What matters of it.
+    pub(super) fn plain(&self) -> Answer<'_> {
+        let text = |name| self.headers.get(name).and_then(|value| value.to_str().ok());
+        Answer { status: self.status.as_u16(), retry_after: text(RETRY_AFTER), date: text(DATE), body: &self.body }
+    }
 }
 
 /// `path` below the base address, which may have a path of its own.
@@ -251,7 +259,7 @@ pub fn link(base: &str, hash: &Cid) -> String {
     format!("{}{}{hash}", base.trim_end_matches('/'), wire::IPFS)
 }
 
-fn seconds_since_1970() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+/// Whole seconds since 1970, as the wire has them.
+pub(super) fn seconds(since_1970: Duration) -> i64 {
+    i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX)
 }

@@ -18,10 +18,9 @@ pub enum Credentials {
     },
 }
 
-impl Credentials {
-    /// Whether these are the same credentials: what dStor refused once need not be sent again until they change.
-    #[must_use]
-    pub fn same_as(&self, other: &Self) -> bool {
+/// What dStor refused once need not be sent again until it changes: is it the same?
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::ApiKey(ours), Self::ApiKey(theirs)) => ours.expose_secret() == theirs.expose_secret(),
             (Self::Login { email, password }, Self::Login { email: their_email, password: their_password }) => {
@@ -43,12 +42,12 @@ mod tests {
     #[test]
     fn credentials_are_the_same_only_if_every_part_is() {
         let key = Credentials::ApiKey("k".into());
-        assert!(key.same_as(&Credentials::ApiKey("k".into())));
-        assert!(!key.same_as(&Credentials::ApiKey("l".into())));
-        assert!(!key.same_as(&login("k", "k")) && !login("k", "k").same_as(&key));
-        assert!(login("a@b", "p").same_as(&login("a@b", "p")));
-        assert!(!login("a@b", "p").same_as(&login("a@b", "q")));
-        assert!(!login("a@b", "p").same_as(&login("c@b", "p")));
+        assert_eq!(key, Credentials::ApiKey("k".into()));
+        assert_ne!(key, Credentials::ApiKey("l".into()));
+        assert!(key != login("k", "k") && login("k", "k") != key);
+        assert_eq!(login("a@b", "p"), login("a@b", "p"));
+        assert_ne!(login("a@b", "p"), login("a@b", "q"));
+        assert_ne!(login("a@b", "p"), login("c@b", "p"));
     }
 
     #[test]

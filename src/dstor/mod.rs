@@ -1,11 +1,16 @@
 //! The remote: what travels between this machine and dStor, and nothing about files or queues.
 
+mod answer;
 mod client;
 pub mod credentials;
 mod error;
+pub mod exchange;
+mod lease;
 mod token;
 pub mod wire;
 
+pub use answer::{Answer, Outcome};
 pub use client::{Client, ClientError, ClientOptions, Upload, link};
 pub use credentials::Credentials;
-pub use token::{CredentialSource, Standing, Token, TokenFacts, TokenSource};
+pub use lease::{Errand, Granted, Lease, Leased, Standing, Want, Wish};
+pub use token::{CredentialSource, Token, TokenFacts, TokenSource};
