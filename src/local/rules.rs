@@ -22,7 +22,7 @@ impl RuleBook {
     pub fn new(exclude: &[String], hidden: bool) -> Self {
         let (exclude, _) =
             Rules::parse("the mirror's `exclude`", MirrorPath::top(), exclude.iter().map(String::as_str));
-        Self { hidden, base: vec![Arc::new(Rules::built_in()), Arc::new(exclude)], read: Mutex::default() }
+        Self { hidden, base: vec![Rules::built_in(), Arc::new(exclude)], read: Mutex::default() }
     }
 
     /// Blocking: whether `path` belongs to the mirror; every directory above it has to, too.

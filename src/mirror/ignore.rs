@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -93,8 +94,10 @@ impl Rules {
 
     /// The rules that every mirror starts with.
     #[must_use]
-    pub fn built_in() -> Self {
-        Self::parse("built in", MirrorPath::top(), BUILT_IN).0
+    pub fn built_in() -> Arc<Self> {
+        static PARSED: LazyLock<Arc<Rules>> =
+            LazyLock::new(|| Arc::new(Rules::parse("built in", MirrorPath::top(), BUILT_IN).0));
+        Arc::clone(&PARSED)
     }
 
     /// What these rules say of `path` itself, not of the directories above it. `None`: nothing.
@@ -179,7 +182,7 @@ mod tests {
     // B6
     #[test]
     fn what_editors_leave_for_a_moment_is_built_in_and_can_be_brought_back() {
-        let chain = [Rules::built_in()];
+        let chain = [Rules::clone(&Rules::built_in())];
         for gone in [
             ".notes.txt.swp",
             "4913",
@@ -196,7 +199,7 @@ mod tests {
             assert!(judge(kept, false, &chain).is_yes(), "{kept}");
         }
         let (back, _) = Rules::parse("exclude", MirrorPath::top(), ["!*~"]);
-        assert!(judge("notes.txt~", false, &[Rules::built_in(), back]).is_yes());
+        assert!(judge("notes.txt~", false, &[Rules::clone(&Rules::built_in()), back]).is_yes());
     }
 
     #[test]
