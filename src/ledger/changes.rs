@@ -75,6 +75,8 @@ pub struct Stored {
 pub enum Settlement {
     /// The ledger said it already.
     Nothing,
+    /// The ledger said it already of the path itself, which is no directory (any more): what it has below is gone.
+    NothingBelow,
     /// dStor said that it stored exactly these bytes.
     Stored(Stored),
     /// The bytes are those that dStor holds; only the stat is new.
@@ -342,6 +344,7 @@ impl Ledger {
         let key = (claim.directory, &*claim.name);
         match settlement {
             Settlement::Nothing => return Ok(()),
+            Settlement::NothingBelow => self.forget_below(claim.mirror, &claim.path)?,
             Settlement::Stored(stored) => {
                 self.put_stored(key, stored)?;
                 self.forget_reason(key)?;

@@ -8,7 +8,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 
 use super::{Name, RuleBook, Tree};
-use crate::mirror::{Decision, MirrorPath, Observed, Policy, Recorded, Rules, State, decide};
+use crate::mirror::{Decision, Kind, MirrorPath, Observed, Policy, Recorded, Rules, State, decide};
 
 /// A path at which disk and record disagree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -181,11 +181,17 @@ impl Scan<'_> {
                         self.hand_over(known, summary, path, observed)?;
                     }
                 }
-                Observed::Other(..) | Observed::Missing => {
-                    if decide(&observed, recorded.as_ref(), Ok(())) != Decision::Nothing {
+                Observed::Other(kind, _) => {
+                    // As with a file that took a directory's place; but what a mount hides is not gone.
+                    let hides = is_known_directory
+                        && kind != Kind::Mount
+                        && known.has_present_below(&path).map_err(ScanError::Known)?;
+                    if hides || decide(&observed, recorded.as_ref(), Ok(())) != Decision::Nothing {
                         self.hand_over(known, summary, path, observed)?;
                     }
                 }
+                // What was listed was there.
+                Observed::Missing => {}
             }
         }
         self.missing_before(None, dir, &mut files, &mut directories, known, summary)

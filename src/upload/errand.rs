@@ -10,7 +10,7 @@ use super::reconcile::quiet_in;
 use crate::ledger::{Claim, HELD, Ledger, LedgerError, Millis, Settlement, Stored};
 use crate::local::{Content, Look, ReadError, ScanSummary};
 use crate::mirror::{
-    Backoff, Cid, Decision, Digest, Fault, Observed, Placement, Policy, Scope, Skip, Stat, State, Timestamp, Verdict,
+    Backoff, Cid, Decision, Digest, Fault, Kind, Observed, Placement, Policy, Scope, Skip, Stat, Timestamp, Verdict,
     decide,
 };
 
@@ -172,10 +172,13 @@ impl<'a> Errand<'a> {
             (Decision::Nothing, Observed::Missing) => {
                 Next::IfKnownBelow(Ending::Settled(Settlement::Gone, None, Some(Happened::Gone)))
             }
-            (Decision::Nothing, Observed::File(stat)) if recorded.is_some_and(|row| row.state == State::Stored) => {
-                Next::IfKnownBelow(Ending::Settled(Settlement::Refreshed(stat, mode), None, None))
+            // What a mount hides is not gone.
+            (Decision::Nothing, Observed::Other(Kind::Mount, _) | Observed::Directory) => {
+                end(Settlement::Nothing, None)
             }
-            (Decision::Nothing, _) => end(Settlement::Nothing, None),
+            (Decision::Nothing, Observed::File(_) | Observed::Other(..)) => {
+                Next::IfKnownBelow(Ending::Settled(Settlement::NothingBelow, None, None))
+            }
             (Decision::Gone, _) => end(Settlement::Gone, Some(Happened::Gone)),
             (Decision::Skip(skip), Observed::File(stat) | Observed::Other(_, stat)) => {
                 end(Settlement::Skipped(stat, mode, skip), Some(Happened::Skipped(skip)))
