@@ -206,7 +206,7 @@ impl Ledger {
         {
             return Ok(());
         }
-        let mut directories = self.db.prepare(&format!(
+        let mut directories = self.db.prepare_cached(&format!(
             "SELECT id, path FROM directories WHERE id IN ({}) ORDER BY path",
             at_and_below(prefix)
         ))?;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
@@ -172,7 +173,20 @@ impl Ledger {
         db.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)?;
         db.pragma_update(None, "foreign_keys", "ON")?;
         Migrations::from_slice(MIGRATIONS).to_latest(&mut db).map_err(LedgerError::Migration)?;
-        Ok(Self::over(db, path))
+        Self::over(db, path)
+    }
+
+    /// A ledger that is never on a disk and ends with its process: for trying the rules over it.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn in_memory() -> Result<Self, LedgerError> {
+        let mut db = Connection::open_in_memory_with_flags(
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        db.pragma_update(None, "foreign_keys", "ON")?;
+        Migrations::from_slice(MIGRATIONS).to_latest(&mut db).map_err(LedgerError::Migration)?;
+        Self::over(db, Path::new(":memory:"))
     }
 
     /// Opens the ledger for reading beside a running agent. Changes nothing in it and never checkpoints; SQLite's
@@ -223,12 +237,14 @@ impl Ledger {
         if found > known {
             return Err(LedgerError::Newer { path: path.to_owned(), found, known });
         }
-        Ok(Self::over(db, path))
+        Self::over(db, path)
     }
 
-    fn over(db: Connection, path: &Path) -> Self {
+    fn over(db: Connection, path: &Path) -> Result<Self, LedgerError> {
+        // Plans that do not depend on bound values: otherwise a bound LIMIT has its statement prepared anew at each use.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         db.set_prepared_statement_cache_capacity(64);
-        Self { db, path: path.to_owned(), directories: RefCell::default(), placements: RefCell::default() }
+        Ok(Self { db, path: path.to_owned(), directories: RefCell::default(), placements: RefCell::default() })
     }
 
     /// Whether the file at the ledger's path is still the one that is open: writes to a deleted file "succeed" (D11).
