@@ -1,0 +1,118 @@
+//! Rare situations, and how often each was really met: a simulation that never gets there proves nothing about it.
+
+/// The situations, each with the words in which it is told.
+macro_rules! situations {
+    ($($name:ident: $words:literal,)*) => {
+        /// A situation that is rare in life and has to be met here.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(crate) enum Rare { $(#[doc = $words] $name,)* }
+
+        impl Rare {
+            pub(crate) const ALL: &'static [(Self, &'static str)] = &[$((Self::$name, $words),)*];
+        }
+    };
+}
+
+situations! {
+    Overflow: "the system's event queue overflowed",
+    EventLost: "an event was lost without a word",
+    EventTwice: "an event came twice",
+    EventLate: "an event came late",
+    EventOfNothing: "an event told of what was gone by then",
+    EventUnderOldName: "an event came under the name that a directory had before",
+    MadeUnwatched: "something was made in a directory that nobody watched yet",
+    MovedIn: "a directory with content was moved in",
+    DirectoryRenamed: "a directory was renamed",
+    FileBecameDirectory: "a file became a directory",
+    DirectoryBecameFile: "a directory became a file",
+    MtimePutBack: "a file was changed and its modification time put back",
+    MappedWrite: "a file was written through a memory map",
+    NeverQuiet: "a file that never went quiet was read all the same",
+    TooLarge: "a file grew too large",
+    Link: "a symbolic link took a file's place",
+    RulesChanged: "rules changed under files that were stored",
+    RootMissing: "the mirror's directory was missing",
+    RootMissingInWork: "a worker found the mirror's directory missing",
+    RootSwappedInScan: "the mirror's directory was swapped during a scan",
+    ChangedInScan: "something changed during a scan",
+    OtherRootNotBelieved: "another directory in the mirror's place was not believed",
+    RootAccepted: "a person accepted another directory",
+    RootBack: "the mirror's directory came back, and what was held went on",
+    ClockBack: "the clock was set back",
+    ClockAhead: "the clock was set ahead",
+    SavedDuringUpload: "a file was saved again during its upload",
+    SavedDuringCompare: "a file was saved again while it was compared",
+    MovedBeforeRead: "a file moved between being looked at and being read",
+    MovedInRead: "a file moved while it was read",
+    Torn: "a file changed while it was read and its stat did not show it",
+    Racy: "a file was read in the tick in which it changed",
+    RacyCaught: "a second comparison found what the tick had hidden",
+    Refreshed: "a file was touched, and its bytes were the same",
+    SentForDoubt: "a file with known bytes was sent again because dStor might hold others",
+    StoredUnheard: "dStor stored a file and its answer was lost",
+    ResetBeforeStore: "a connection broke before dStor stored the file",
+    Stalled: "a request stalled",
+    EarlyAnswer: "dStor answered before the whole file was sent",
+    TokenRevoked: "dStor refused a token that was good a moment before",
+    TokenRefusedToMany: "several requests at a time met the refused token",
+    TokenWaitedFor: "a worker waited for the token that another one fetched",
+    TokenRefusedTwice: "dStor refused a new token too",
+    TokenRenewed: "a token was renewed before its end",
+    TokenExpired: "a token ended on its way",
+    TokenFetchFailed: "no token was to be had",
+    KeyRefused: "dStor refused the key",
+    KeyMended: "the key was mended",
+    ToldToWait: "dStor said how long to wait",
+    Quota: "the account was full",
+    RefusedFile: "dStor refused a file",
+    RefusedThenStored: "a file that was refused changed and was stored",
+    ParkedForNonsense: "a file was given up after many answers without sense",
+    Portal: "something else answered in dStor's place",
+    ForeignHash: "dStor answered with a hash of other bytes",
+    GateClosed: "the gate was closed while others were under way",
+    Probe: "one went ahead alone to see whether dStor is back",
+    ProbeUnasked: "the one who went ahead had nothing to ask",
+    LimitHalved: "fewer requests at a time were let through",
+    CrashIdle: "a crash while nothing was under way",
+    CrashClaimed: "a crash after a claim",
+    CrashReading: "a crash while a file was read",
+    CrashSent: "a crash while a request was under way",
+    CrashUnheard: "a crash after dStor stored and before its answer came",
+    CrashUnrecorded: "a crash after the answer and before it was recorded",
+    CrashInScan: "a crash during a scan",
+    CrashTwice: "two crashes in a row with nothing recorded between",
+    StoppedInOrder: "a stop in order",
+    ChangedWhileDown: "something changed while no agent ran",
+    FoundByScan: "a scan found what no event had told",
+    GoneAndBack: "a file went and came back with the same bytes",
+    TreeRemoved: "a directory was removed with files in it",
+}
+
+/// How often each situation was met.
+#[derive(Clone)]
+pub(crate) struct Reach(Vec<u64>);
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self(vec![0; Rare::ALL.len()])
+    }
+}
+
+impl Reach {
+    pub(crate) fn meet(&mut self, rare: Rare) {
+        self.0[rare as usize] += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(sum, more)| *sum += more);
+    }
+
+    pub(crate) fn times(&self, rare: Rare) -> u64 {
+        self.0[rare as usize]
+    }
+
+    /// Those that were never met, in words.
+    pub(crate) fn never(&self) -> Vec<&'static str> {
+        Rare::ALL.iter().filter(|(rare, _)| self.times(*rare) == 0).map(|(_, words)| *words).collect()
+    }
+}
