@@ -12,6 +12,7 @@ mod promises;
 mod reach;
 mod remote;
 mod run;
+mod sending;
 mod tape;
 mod worker;
 
