@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Plants one bug after the other, each a line that someone could get wrong, and looks whether the tests notice: the proof
+# that they can fail. Works on a copy below target/, and leaves the sources alone.
+#
+#   tests/planted.sh            all of them; some minutes each at first, then about one
+#   tests/planted.sh 3 17       only these
+#
+# Ends with 0 if every bug was found. Needs git, perl and what the tests need.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$PWD/target/planted
+export CARGO_TARGET_DIR=$work/target SIMULATOR_SEEDS=${SIMULATOR_SEEDS:-5000} RUST_BACKTRACE=0
+rm -rf "$work/tree" && mkdir -p "$work/tree"
+git archive HEAD | tar x -C "$work/tree"
+
+number=0 planted=0 found=0
+wanted=" $* "
+
+# bug WORDS FILE LINE INSTEAD: LINE, which occurs once, is planted as INSTEAD.
+bug() {
+  number=$((number + 1))
+  [ "$wanted" = "  " ] || [[ $wanted == *" $number "* ]] || return 0
+  planted=$((planted + 1))
+  local words=$1 file=$work/tree/$2 begun=$SECONDS by=
+  cp "$file" "$work/whole"
+  FROM=$3 TO=$4 perl -0pi -e '$n = s/\Q$ENV{FROM}\E/$ENV{TO}/g; END { exit($n == 1 ? 0 : 1) }' "$file" ||
+    { echo "$number. $words: the line is not there, or not once; the script has to follow the sources" >&2; exit 2; }
+  if ! (cd "$work/tree" && cargo build --locked --tests) >"$work/log" 2>&1; then
+    echo "$number. $words: does not compile, see $work/log" >&2
+    exit 2
+  fi
+  for part in "--lib" "--test simulator no_seed" "--test main"; do
+    # shellcheck disable=SC2086
+    if ! (cd "$work/tree" && timeout 1200 cargo test --locked $part) >"$work/log" 2>&1; then
+      by=$(grep -oE '^test .* \.\.\. FAILED' "$work/log" | head -1 | sed 's/^test //; s/ \.\.\. FAILED//')
+      by=${by:-"${part#--test } (it did not end)"}
+      break
+    fi
+  done
+  cp "$work/whole" "$file"
+  if [ -n "$by" ]; then
+    found=$((found + 1))
+    echo "$number. $words: found by $by ($((SECONDS - begun)) s)"
+  else
+    echo "$number. $words: NOT FOUND ($((SECONDS - begun)) s)"
+  fi
+}
+
+bug "a file that moved is sent to its end all the same" src/local/read.rs \
+  'self.root.look_of(&open).observed == Observed::File(self.version)' 'true || self.root.look_of(&open).observed == Observed::File(self.version)'
+bug "a modification time put back hides a change" src/mirror/decide.rs \
+  'known == stat => Decision::Nothing' '(known.size, known.mtime) == (stat.size, stat.mtime) => Decision::Nothing'
+bug "a file read in the tick of its change is believed" src/upload/errand.rs \
+  'if stat.is_racy(read_from) {' 'if stat.is_racy(read_from) && stat.size > 1 << 40 {'
+bug "bytes that dStor may have replaced are compared instead of sent" src/upload/errand.rs \
+  'Decision::Compare(digest) if !self.claim.is_unsure' 'Decision::Compare(digest)'
+bug "a path saved again during its upload is settled" src/ledger/changes.rs \
+  '"DELETE FROM changes WHERE directory_id = ?1 AND name = ?2 AND generation = ?3"' '"DELETE FROM changes WHERE directory_id = ?1 AND name = ?2 AND ?3 > 0"'
+bug "an upload that ended without word leaves no doubt" src/ledger/changes.rs \
+  'unsure = max(unsure, ?7)' 'unsure = min(unsure, ?7)'
+bug "what a killed agent was sending leaves no doubt" src/ledger/changes.rs \
+  '"UPDATE changes SET claimed = 0, unsure = 1 WHERE claimed = 1"' '"UPDATE changes SET claimed = 0 WHERE claimed = 1"'
+bug "lost events make no scan" src/mirror/vigil.rs \
+  'self.scan_by(now + BETWEEN_SCANS);' 'let _ = now + BETWEEN_SCANS;'
+bug "after the first scan there is no other" src/mirror/vigil.rs \
+  'self.is_scanning = false;
+        match end' 'match end'
+bug "any directory in the place of the mirror is believed" src/upload/recognise.rs \
+  'sample.is_empty() || sample.iter().any(is_there)' 'sample.is_empty() || sample.iter().any(is_there) || true'
+bug "a worker looks into whatever directory is there" src/upload/folder.rs \
+  'Some(identity) => OpenRoot::open(&self.path, Some(identity)),' 'Some(_) => OpenRoot::open(&self.path, None),'
+bug "while dStor is down everyone asks" src/mirror/pace.rs \
+  'self.gate = Gate::Probing { failures };
+                true' 'self.gate = Gate::Closed { until: now, failures };
+                true'
+bug "how long dStor asks to wait is not heard" src/mirror/pace.rs \
+  'Verdict::Retry(asked) => asked,' 'Verdict::Retry(_) => None,'
+bug "a refused key is asked about each time" src/dstor/lease.rs \
+  'now.saturating_sub(*at) < ASK_AGAIN' 'now.saturating_sub(*at) > ASK_AGAIN'
+bug "each refused request fetches a token of its own" src/dstor/lease.rs \
+  'wish.refused == Some(leased.number)' 'wish.refused.is_some()'
+bug "a file is read before it is quiet" src/upload/errand.rs \
+  'let wait = quiet_in(stat, now, wanted);' 'let wait = quiet_in(stat, now, wanted).min(0);'
+bug "a refused file is asked about for ever" src/mirror/fault.rs \
+  'Self::Refused { .. } => Verdict::Park,' 'Self::Refused { .. } => Verdict::Retry(None),'
+bug "what lay below a removed directory is still called stored" src/ledger/changes.rs \
+  'if self.known_directory(mirror, path)?.is_some() {' 'if self.known_directory(mirror, path)?.is_none() {'
+bug "the watcher passes over an overflow" src/local/watch.rs \
+  'Ok(_) => return self.lost.lose(),' 'Ok(_) => return,'
+bug "a link in a path is followed" src/local/root.rs \
+  'let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;' 'let within = ResolveFlags::empty();'
+bug "redirects are followed, with everything that was sent" src/dstor/client.rs \
+  '.redirect(redirect::Policy::none())' '.redirect(redirect::Policy::limited(5))'
+bug "an answer without a hash counts as stored" src/dstor/wire.rs \
+  'None => Err(BadAnswer::Useless("it has no hash")),' 'None => Ok(Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").unwrap_or_else(|_| unreachable!())),'
+bug "what a server says acts on the terminal" src/mirror/path.rs \
+  'if c.is_control() || acts_unseen(c) {' 'if c == '"'"'\u{7f}'"'"' || acts_unseen(c) {'
+bug "a second agent may write the same ledger" src/ledger/lock.rs \
+  'Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),' 'Err(TryLockError::WouldBlock) => return Ok(Self { _file: file }),'
+
+echo "planted bugs found: $found of $planted"
+[ "$found" = "$planted" ]
