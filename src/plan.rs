@@ -124,7 +124,7 @@ impl Plan {
         let uploader = Uploader {
             queue: Arc::new(Queue::new(ledger, path, clock)),
             client: Arc::new(client),
-            gate: Gate::default(),
+            gate: Gate::new(self.workers),
             folders: folders.iter().map(|folder| (folder.id, Arc::clone(folder))).collect::<HashMap<_, _>>(),
             patience: Patience {
                 settle: self.settle,

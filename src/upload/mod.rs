@@ -14,7 +14,7 @@ mod worker;
 
 pub use errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, ToSend};
 pub use folder::Folder;
-pub use pace::{Gate, GateFacts};
+pub use pace::Gate;
 pub use queue::{Clock, Queue};
 pub use recognise::{Recognised, SAMPLE, is_familiar, recognise};
 pub use reconcile::{ReconcileError, Reconciler, differences, push_of, walk};

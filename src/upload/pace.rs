@@ -1,62 +1,44 @@
-//! The gate that all uploads pass: open while dStor answers, closed for a while when it does not, and then one goes
-//! ahead alone to see.
+//! The gate that all uploads pass: the rules of [`Pace`] with a clock, chance and waiting.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
-use crate::mirror::{Backoff, Fault, Scope, Verdict};
-
-/// How long the gate stays closed at most while dStor cannot be reached: asking is cheap, and people want their files
-/// to go up soon after the network is back.
-const UNREACHABLE: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(60) };
-/// The same while dStor answers, but not well.
-const AILING: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(300) };
-/// How often refused or missing credentials are looked at again. That is a look at this machine's files: dStor itself is
-/// asked about the same ones every 15 minutes only.
-const CREDENTIALS: Duration = Duration::from_secs(15);
-
-/// What is known of dStor from the last requests.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct GateFacts {
-    /// Whether it answered; `None`: nobody asked.
-    pub reachable: Option<bool>,
-    /// The last failure that concerned the whole account; forgotten with the next success.
-    pub last_error: Option<String>,
-    /// How often in a row the gate was closed.
-    pub failures: u32,
-}
+use crate::mirror::{Enter, Fault, GateFacts, Left, Pace, Ticket};
 
 /// The gate. One for all workers: a server that asks one of them to wait means all of them.
 #[derive(Debug)]
 pub struct Gate {
-    state: Mutex<State>,
+    pace: Mutex<Pace>,
+    /// Someone has left.
     changed: Notify,
     facts: watch::Sender<GateFacts>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    Open,
-    Closed { until: Instant, failures: u32 },
-    Probing { failures: u32 },
+    /// What the pace's times count from.
+    begun: Instant,
 }
 
 /// The right to make requests for one change. Dropped without a word, it says nothing about dStor.
 #[derive(Debug)]
 pub struct Pass<'a> {
     gate: &'a Gate,
-    is_probe: bool,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self { state: Mutex::new(State::Open), changed: Notify::new(), facts: watch::channel(GateFacts::default()).0 }
-    }
+    /// None once it was given back.
+    ticket: Option<Ticket>,
 }
 
 impl Gate {
+    /// An open gate for so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self {
+            pace: Mutex::new(Pace::new(workers)),
+            changed: Notify::new(),
+            facts: watch::channel(GateFacts::default()).0,
+            begun: Instant::now(),
+        }
+    }
+
     /// What is known of dStor, and word whenever it changes.
     pub fn facts(&self) -> watch::Receiver<GateFacts> {
         self.facts.subscribe()
@@ -65,10 +47,7 @@ impl Gate {
     /// How long it is closed from now on; zero while it is open or someone is trying.
     #[must_use]
     pub fn closed_for(&self) -> Duration {
-        match *self.state() {
-            State::Closed { until, .. } => until.saturating_duration_since(Instant::now()),
-            State::Open | State::Probing { .. } => Duration::ZERO,
-        }
+        self.pace().closed_for(self.begun.elapsed())
     }
 
     /// Waits until it is open, or until it is this caller's turn to see whether it can be. Cancel safe.
@@ -77,185 +56,107 @@ impl Gate {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match self.try_pass(Instant::now()) {
-                Ok(pass) => return pass,
-                Err(Some(until)) => {
+            let enter = self.pace().enter(self.begun.elapsed());
+            match enter {
+                Enter::Go(ticket) => return Pass { gate: self, ticket: Some(ticket) },
+                Enter::At(at) => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(until.into()) => {}
+                        () = tokio::time::sleep_until(self.begun + at) => {}
                         () = changed => {}
                     }
                 }
-                Err(None) => changed.await,
+                Enter::WhenChanged => changed.await,
             }
         }
     }
 
-    /// The pass, or when to ask again; `Err(None)`: when someone else has seen.
-    fn try_pass(&self, now: Instant) -> Result<Pass<'_>, Option<Instant>> {
-        let mut state = self.state();
-        match *state {
-            State::Open => Ok(Pass { gate: self, is_probe: false }),
-            State::Probing { .. } => Err(None),
-            State::Closed { until, .. } if until > now => Err(Some(until)),
-            State::Closed { failures, .. } => {
-                *state = State::Probing { failures };
-                Ok(Pass { gate: self, is_probe: true })
-            }
-        }
-    }
-
-    /// Closes after a fault; returns until when, and how often in a row it was closed. Those who were under way when another closed it do not close it longer,
-    /// unless the server asks for that.
-    fn close(&self, fault: &Fault, is_probe: bool, now: Instant, chance: f64) -> (Instant, u32) {
-        let mut state = self.state();
-        let failures = match *state {
-            State::Open => 1,
-            State::Probing { failures } if is_probe => failures + 1,
-            State::Probing { failures } | State::Closed { failures, .. } => failures,
+    fn leave(&self, ticket: Ticket, how: Left<'_>) -> Option<Duration> {
+        let wait = {
+            let mut pace = self.pace();
+            let wait = pace.leave(ticket, how, self.begun.elapsed(), fastrand::f64());
+            // While nobody else can leave, so that what was known last is what is told last.
+            let facts = pace.facts();
+            self.facts.send_if_modified(|known| {
+                let is_new = *known != facts;
+                *known = facts;
+                is_new
+            });
+            wait
         };
-        let usual = match fault {
-            Fault::Credentials(_) => CREDENTIALS,
-            Fault::Unreachable(_) => UNREACHABLE.delay(failures, chance),
-            _ => AILING.delay(failures, chance),
-        };
-        let wait = match fault.verdict(1) {
-            Verdict::Retry(Some(asked)) => asked.max(usual),
-            Verdict::Retry(None) | Verdict::Park => usual,
-        };
-        let mut until = now + wait;
-        match *state {
-            State::Probing { .. } if !is_probe => return (until, failures),
-            State::Closed { until: before, .. } => until = until.max(before),
-            State::Open | State::Probing { .. } => {}
-        }
-        *state = State::Closed { until, failures };
         self.changed.notify_waiters();
-        (until, failures)
+        wait
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pass<'_> {
-    /// dStor answered as it should, or refused this file alone: the gate is open.
-    pub fn succeed(self) {
-        if self.is_probe {
-            *self.gate.state() = State::Open;
-            self.gate.changed.notify_waiters();
+    /// dStor answered as it should.
+    pub fn succeed(mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.gate.leave(ticket, Left::Answered);
         }
-        let well = GateFacts { reachable: Some(true), last_error: None, failures: 0 };
-        self.gate.facts.send_if_modified(|facts| {
-            let is_new = *facts != well;
-            *facts = well;
-            is_new
-        });
     }
 
-    /// A request failed with `fault`. Returns how long the gate is closed now, if the fault concerns the whole account.
-    pub fn fail(self, fault: &Fault) -> Option<Duration> {
-        if fault.scope() == Scope::Path {
-            if matches!(fault, Fault::Refused { .. }) {
-                self.succeed();
-            }
-            return None;
-        }
-        let now = Instant::now();
-        let (until, failures) = self.gate.close(fault, self.is_probe, now, fastrand::f64());
-        self.gate.facts.send_modify(|facts| {
-            facts.reachable = match fault {
-                Fault::Unreachable(_) => Some(false),
-                Fault::Credentials(_) => facts.reachable,
-                _ => Some(true),
-            };
-            facts.failures = failures;
-            facts.last_error = Some(fault.message());
-        });
-        Some(until.saturating_duration_since(now))
+    /// A request failed with `fault`. Returns how long to wait from now on, if the fault concerns the whole account.
+    pub fn fail(mut self, fault: &Fault) -> Option<Duration> {
+        self.ticket.take().and_then(|ticket| self.gate.leave(ticket, Left::Failed(fault)))
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if !self.is_probe {
-            return;
-        }
-        let mut state = self.gate.state();
-        if let State::Probing { failures } = *state {
-            // It had nothing to ask dStor: the next one may.
-            *state = State::Closed { until: Instant::now(), failures };
-            self.gate.changed.notify_waiters();
+        if let Some(ticket) = self.ticket.take() {
+            self.gate.leave(ticket, Left::Unasked);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
-    fn down() -> Fault {
-        Fault::Unreachable("no route".into())
-    }
-
     // E16
-    #[test]
-    fn while_dstor_is_down_one_asks_and_the_others_wait() {
-        let gate = Gate::default();
-        let first = gate.try_pass(Instant::now()).expect("open");
-        let second = gate.try_pass(Instant::now()).expect("open");
-        let wait = first.fail(&down()).expect("closed");
-        second.fail(&down());
-        let later = Instant::now() + wait + Duration::from_secs(2);
-        assert!(matches!(gate.try_pass(Instant::now()), Err(Some(_))), "closed");
-        let probe = gate.try_pass(later).expect("one goes ahead");
-        assert!(matches!(gate.try_pass(later), Err(None)), "and only one");
-        probe.succeed();
-        assert!(gate.try_pass(Instant::now()).is_ok());
-    }
-
-    #[test]
-    fn a_probe_that_had_nothing_to_ask_leaves_it_to_the_next() {
-        let gate = Gate::default();
-        let closed = gate.try_pass(Instant::now()).expect("open").fail(&down()).expect("closed");
-        let later = Instant::now() + closed;
-        drop(gate.try_pass(later).expect("probe"));
-        assert!(gate.try_pass(Instant::now() + closed).is_ok());
-    }
-
-    // P5
-    #[test]
-    fn a_server_that_only_fails_is_asked_less_than_twelve_times_a_minute() {
-        let gate = Gate::default();
-        let begin = Instant::now();
-        let (mut now, mut asked) = (begin, 0);
-        while now < begin + Duration::from_secs(60) {
-            let pass = gate.try_pass(now).expect("its turn");
-            asked += 1;
-            (now, _) = gate.close(&Fault::ServerError(500), pass.is_probe, now, 0.0);
-            std::mem::forget(pass);
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_waits_at_the_gate_gets_through_one_after_another_once_it_opens() {
+        let gate = Arc::new(Gate::new(16));
+        let wait = gate.pass().await.fail(&Fault::Unreachable("no route".into())).expect("closed");
+        assert_eq!(gate.facts().borrow().reachable, Some(false));
+        let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let begun = Instant::now();
+        let tasks: Vec<_> = (0..100)
+            .map(|at| {
+                let (gate, under_way, most) = (Arc::clone(&gate), Arc::clone(&under_way), Arc::clone(&most));
+                tokio::spawn(async move {
+                    let pass = gate.pass().await;
+                    most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    under_way.fetch_sub(1, Ordering::SeqCst);
+                    // One in ten has nothing to ask.
+                    if at % 10 == 0 { drop(pass) } else { pass.succeed() }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("let through");
         }
-        // With the four workers that were under way when it first failed.
-        assert!(asked + 3 <= 12, "{asked}");
-    }
-
-    // E15
-    #[test]
-    fn what_retry_after_asks_for_holds_for_everyone() {
-        let gate = Gate::default();
-        let busy = Fault::Busy { status: 429, after: Some(Duration::from_secs(600)) };
-        let wait = gate.try_pass(Instant::now()).expect("open").fail(&busy).expect("closed");
-        assert!(wait > Duration::from_secs(599));
-        let soon = Instant::now() + Duration::from_secs(590);
-        assert!(gate.try_pass(soon).is_err());
-    }
-
-    #[test]
-    fn a_file_that_is_refused_closes_nothing() {
-        let gate = Gate::default();
-        let refused = Fault::Refused { status: 400, message: String::new() };
-        assert_eq!(gate.try_pass(Instant::now()).expect("open").fail(&refused), None);
-        assert!(gate.try_pass(Instant::now()).is_ok());
+        assert!(begun.elapsed() >= wait, "the gate was closed");
+        assert!((2..=16).contains(&most.load(Ordering::SeqCst)), "{most:?} at a time");
         assert_eq!(gate.facts().borrow().reachable, Some(true));
+    }
+
+    #[tokio::test]
+    async fn one_who_stops_waiting_takes_nobodys_turn() {
+        let gate = Gate::new(1);
+        let first = gate.pass().await;
+        let impatient = tokio::time::timeout(Duration::from_millis(20), gate.pass()).await;
+        assert!(impatient.is_err(), "there is one at a time");
+        let (second, ()) = tokio::join!(gate.pass(), async { first.succeed() });
+        second.succeed();
     }
 }
