@@ -72,6 +72,11 @@ impl Client {
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
             .tcp_nodelay(true);
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        {
+            // The library's own would be 30 s, whatever the config says.
+            builder = builder.tcp_user_timeout(options.stall_timeout);
+        }
         if options.url.scheme() == "http" {
             // Loopback only, see the config: neither a proxy nor a CA store has a part in it.
             builder = builder.no_proxy().tls_certs_only([]);
@@ -132,7 +137,7 @@ impl Client {
                 sent.is_sent.store(true, Ordering::Relaxed);
                 Ok(tail)
             }))
-            .inspect(move |_| noted.moved());
+            .inspect(move |piece| noted.moved(piece.as_ref().map_or(0, Bytes::len)));
 
         let mut request = self
             .http
@@ -151,12 +156,12 @@ impl Client {
         }
         let answered = async {
             let answer = request.send().await.map_err(error::of_transport)?;
-            progress.moved();
+            progress.moved(0);
             Answered::read(answer).await
         };
         tokio::select! {
             answered = answered => answered,
-            quiet = progress.stalled(self.stall_timeout, upload.size) => {
+            quiet = progress.stalled(self.stall_timeout) => {
                 Err(Fault::Unreachable(format!("nothing moved for {} s", quiet.as_secs())))
             }
         }
@@ -179,40 +184,61 @@ fn in_small_pieces(piece: std::io::Result<Bytes>) -> impl Stream<Item = std::io:
 
 /// When something last moved in a request. A limit on the whole of it would end slow uploads that go on well, and a limit
 /// on reading fires while the body is still being sent (E6).
+///
+/// What the connection was handed is not yet on its way: buffers hold up to some megabytes, and a slow line drains them
+/// without a sign. So this only says when even the slowest line would have moved. That nothing at all gets through while
+/// bytes are to be sent, the kernel notices to the second, see `tcp_user_timeout`.
 struct Progress {
     begun: Instant,
     moved_ms: AtomicU64,
-    /// Whether the whole body was handed to the connection.
+    /// Bytes handed to the connection.
+    handed: AtomicU64,
+    /// Whether that is the whole body.
     is_sent: AtomicBool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { begun: Instant::now(), moved_ms: AtomicU64::new(0), is_sent: AtomicBool::new(false) }
+        Self {
+            begun: Instant::now(),
+            moved_ms: AtomicU64::new(0),
+            handed: AtomicU64::new(0),
+            is_sent: AtomicBool::new(false),
+        }
     }
 }
 
 impl Progress {
-    fn moved(&self) {
+    fn moved(&self, bytes: usize) {
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved_ms.store(now, Ordering::Relaxed);
+        self.handed.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Waits until nothing has moved for `limit`; once the body is sent, for as much longer as a slow line may take to
-    /// drain its buffers and the service to add a file of `size` bytes to IPFS. Returns how long that was.
-    async fn stalled(&self, limit: Duration, size: u64) -> Duration {
-        const BYTES_A_SECOND: u64 = 1024 * 1024;
+    /// Waits until nothing can have moved for `limit`. Returns how long nothing was seen to move.
+    async fn stalled(&self, limit: Duration) -> Duration {
         loop {
-            let is_sent = self.is_sent.load(Ordering::Relaxed);
-            let limit = if is_sent { limit + Duration::from_secs(size / BYTES_A_SECOND) } else { limit };
+            let limit = limit + unseen(self.handed.load(Ordering::Relaxed), self.is_sent.load(Ordering::Relaxed));
             let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
             let quiet = self.begun.elapsed().saturating_sub(moved);
             if quiet >= limit {
-                return limit;
+                return quiet;
             }
             tokio::time::sleep(limit - quiet).await;
         }
     }
+}
+
+/// How long a request may go on without a sign after it was handed so many bytes.
+fn unseen(handed: u64, is_sent: bool) -> Duration {
+    /// What Linux buffers for a connection at most, unless told otherwise.
+    const BUFFERED: u64 = 4 * 1024 * 1024;
+    /// On slower lines, buffers are smaller.
+    const SLOWEST_LINE: u64 = 16 * 1024;
+    /// The service adds a file to IPFS before it answers.
+    const SLOWEST_SERVICE: u64 = 1024 * 1024;
+    let drains = Duration::from_secs(handed.min(BUFFERED) / SLOWEST_LINE);
+    if is_sent { drains + Duration::from_secs(handed / SLOWEST_SERVICE) } else { drains }
 }
 
 /// An answer that was read to its end.

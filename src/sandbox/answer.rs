@@ -5,7 +5,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::intake::Stopping;
@@ -80,7 +80,9 @@ pub(super) fn instead(deed: &Misdeed, stopping: Stopping) -> Option<Response> {
         | Misdeed::ResetInBody
         | Misdeed::ResetAfterStore
         | Misdeed::Stall
+        | Misdeed::StallInAnswer
         | Misdeed::Slow(_)
+        | Misdeed::Late(_)
         | Misdeed::FlipBit
         | Misdeed::Cut => return None,
     })
@@ -121,6 +123,20 @@ fn replace_hashes(value: &mut Value, hash: Option<&str>) {
         Value::Array(items) => items.iter_mut().for_each(|item| replace_hashes(item, hash)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// The head of an answer and the first half of its body, and then nothing until the sandbox stops.
+pub(super) async fn stall_in(response: Response, mut stopping: Stopping) -> Response {
+    let (parts, body) = response.into_parts();
+    let whole = to_bytes(body, LONGEST_SPOILT).await.unwrap_or_default();
+    let half = whole.slice(..whole.len() / 2);
+    // An error at its end: this answer never ends properly.
+    let never = async move {
+        stopping.wait().await;
+        Err(std::io::Error::other("the sandbox stops"))
+    };
+    let pieces = stream::iter([Ok(half)]).chain(stream::once(never));
+    Response::from_parts(parts, Body::from_stream(pieces))
 }
 
 fn endless(stopping: Stopping) -> Response {

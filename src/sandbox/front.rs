@@ -53,14 +53,18 @@ impl App {
     /// Returns after the delay, or when the sandbox stops.
     pub(super) async fn delay(&self) {
         let delay = Duration::from_nanos(self.delay.load(Ordering::Relaxed));
-        if delay.is_zero() {
-            return;
+        if !delay.is_zero() {
+            self.wait(delay).await;
         }
+    }
+
+    /// Returns after that time, or when the sandbox stops.
+    async fn wait(&self, time: Duration) {
         let mut stopping = self.stopping.clone();
         tokio::select! {
             biased;
             () = stopping.wait() => {}
-            () = tokio::time::sleep(delay) => {}
+            () = tokio::time::sleep(time) => {}
         }
     }
 
@@ -93,6 +97,11 @@ pub(super) async fn answer(
         Ok(response) => match deed {
             Some(Misdeed::ResetAfterStore) => {
                 connection.tear();
+                response
+            }
+            Some(Misdeed::StallInAnswer) => answer::stall_in(response, app.stopping.clone()).await,
+            Some(Misdeed::Late(wait)) => {
+                app.wait(Duration::from_millis(wait)).await;
                 response
             }
             Some(deed) => answer::spoil(response, &deed).await,

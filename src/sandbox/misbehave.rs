@@ -67,8 +67,12 @@ pub enum Misdeed {
     ResetAfterStore,
     /// Nothing more is read and nothing is answered.
     Stall,
+    /// The answer begins, and stops half-way.
+    StallInAnswer,
     /// The body is read at this many bytes a second.
     Slow(u64),
+    /// The request is carried out, and answered so many milliseconds later.
+    Late(u64),
     /// 307 to this address.
     Redirect(String),
     /// 200 and an answer that never ends, in pieces of 1 MiB.
@@ -99,7 +103,9 @@ impl Misdeed {
             | Self::TruncatedJson
             | Self::ResetInBody
             | Self::ResetAfterStore
+            | Self::StallInAnswer
             | Self::Slow(_)
+            | Self::Late(_)
             | Self::FlipBit
             | Self::Cut => false,
         }
@@ -119,6 +125,8 @@ impl Misdeed {
             | Self::Reset
             | Self::ResetAfterStore
             | Self::Stall
+            | Self::StallInAnswer
+            | Self::Late(_)
             | Self::Redirect(_)
             | Self::Endless
             | Self::GzipBomb => true,
@@ -148,8 +156,8 @@ pub enum BadMisbehaviour {
     /// There is no such fault.
     #[error(
         "`{0}` is no fault: it is a status code such as 503 (with retry-after=… if wanted), html, no-hash, empty-hash, \
-         foreign-hash, bad-hash, truncated-json, reset, reset-in-body, reset-after-store, stall, slow=BYTES, \
-         redirect=URL, endless, gzip-bomb, flip-bit or cut"
+         foreign-hash, bad-hash, truncated-json, reset, reset-in-body, reset-after-store, stall, stall-in-answer, \
+         slow=BYTES, late=MILLISECONDS, redirect=URL, endless, gzip-bomb, flip-bit or cut"
     )]
     Fault(String),
     /// The fault cannot be seen in this phase.
@@ -208,6 +216,7 @@ impl FromStr for Misdeed {
             "reset-in-body" => Self::ResetInBody,
             "reset-after-store" => Self::ResetAfterStore,
             "stall" => Self::Stall,
+            "stall-in-answer" => Self::StallInAnswer,
             "endless" => Self::Endless,
             "gzip-bomb" => Self::GzipBomb,
             "flip-bit" => Self::FlipBit,
@@ -215,6 +224,9 @@ impl FromStr for Misdeed {
             _ => {
                 if let Some(rate) = text.strip_prefix("slow=") {
                     return rate.parse().ok().filter(|rate| *rate > 0).map(Self::Slow).ok_or_else(bad);
+                }
+                if let Some(wait) = text.strip_prefix("late=") {
+                    return wait.parse().map(Self::Late).map_err(|_| bad());
                 }
                 if let Some(url) = text.strip_prefix("redirect=") {
                     let sendable = !url.is_empty() && url.bytes().all(|b| b.is_ascii_graphic());
@@ -256,6 +268,7 @@ impl fmt::Display for Misdeed {
             Self::Status { code, retry_after: None } => return write!(f, "{code}"),
             Self::Status { code, retry_after: Some(value) } => return write!(f, "{code} retry-after={value}"),
             Self::Slow(rate) => return write!(f, "slow={rate}"),
+            Self::Late(wait) => return write!(f, "late={wait}"),
             Self::Redirect(url) => return write!(f, "redirect={url}"),
             Self::Html => "html",
             Self::NoHash => "no-hash",
@@ -267,6 +280,7 @@ impl fmt::Display for Misdeed {
             Self::ResetInBody => "reset-in-body",
             Self::ResetAfterStore => "reset-after-store",
             Self::Stall => "stall",
+            Self::StallInAnswer => "stall-in-answer",
             Self::Endless => "endless",
             Self::GzipBomb => "gzip-bomb",
             Self::FlipBit => "flip-bit",
@@ -338,7 +352,9 @@ mod tests {
             "upload reset-in-body",
             "chunk reset-after-store",
             "upload stall x2 name=big file.bin",
+            "token stall-in-answer",
             "upload slow=1000",
+            "read late=0",
             "token redirect=http://127.0.0.1:1/x",
             "upload endless",
             "upload gzip-bomb",
@@ -361,6 +377,7 @@ mod tests {
             "upload 199",
             "upload 1000",
             "upload slow=0",
+            "upload late=",
             "upload redirect=",
             "upload 503 x",
             "upload 503 3",

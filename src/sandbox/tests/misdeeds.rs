@@ -120,6 +120,29 @@ async fn a_slow_body_takes_its_time() {
 }
 
 #[tokio::test]
+async fn an_answer_can_stop_half_way_and_does_not_hold_up_the_end() {
+    let world = world().await;
+    world.sandbox.misbehave(rule("upload stall-in-answer"));
+    let mut answer = world.upload("a", b"hello world\n").send().await.expect("its head");
+    let half = answer.chunk().await.expect("a piece").expect("the first half");
+    assert!(half.starts_with(b"{") && serde_json::from_slice::<Value>(&half).is_err());
+    let rest = tokio::spawn(async move { answer.chunk().await });
+    tokio::time::timeout(Duration::from_secs(3), world.sandbox.stop()).await.expect("it stops");
+    assert!(!matches!(rest.await.expect("no panic"), Ok(Some(_))), "there is no second half");
+}
+
+#[tokio::test]
+async fn a_late_answer_comes_after_the_deed() {
+    let world = world().await;
+    world.sandbox.misbehave(rule("upload late=300"));
+    let begun = std::time::Instant::now();
+    let upload = tokio::spawn(world.upload("a", b"hello world\n").send());
+    eventually("it is stored", async || world.names().len() == 1).await;
+    assert_eq!(upload.await.expect("no panic").expect("an answer").status(), 200);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+}
+
+#[tokio::test]
 async fn an_endless_answer_goes_on_until_the_client_has_had_enough() {
     let world = world().await;
     world.sandbox.misbehave(rule("upload endless"));

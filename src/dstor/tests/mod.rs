@@ -1,0 +1,60 @@
+//! The client over real HTTP, against a real dStor on loopback.
+
+mod progress;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use tempfile::TempDir;
+
+use super::*;
+use crate::mirror::{Cid, Fault, Placement, RemoteDir};
+use crate::sandbox::{Options, Sandbox};
+
+/// A sandbox and a client of it.
+struct World {
+    sandbox: Sandbox,
+    client: Client,
+    _store: TempDir,
+}
+
+impl World {
+    async fn new(stall_timeout: Duration) -> Self {
+        let store = tempfile::tempdir().expect("a directory");
+        let sandbox = Sandbox::start(Options::new(store.path())).await.expect("it starts");
+        let key = sandbox.api_key().to_owned();
+        let client = Client::new(ClientOptions {
+            url: sandbox.url().parse().expect("an address"),
+            token_lifetime: Duration::from_secs(3600),
+            credentials: Arc::new(move || Ok(Some(Credentials::ApiKey(key.clone().into())))),
+            stall_timeout,
+        });
+        Self { sandbox, client: client.expect("a client"), _store: store }
+    }
+
+    fn misbehave(&self, rule: &str) {
+        self.sandbox.misbehave(rule.parse().expect("a rule"));
+    }
+
+    /// Uploads so many bytes, in pieces as files are read.
+    async fn upload(&self, size: usize) -> Result<Cid, Fault> {
+        self.upload_from(size, || pieces(size)).await
+    }
+
+    async fn upload_from<S>(&self, size: usize, body: impl FnMut() -> S) -> Result<Cid, Fault>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    {
+        let placement = Placement::Path(RemoteDir::parse("Docs").expect("a directory"));
+        let upload = Upload { name: "a", placement: &placement, comment: "", size: size as u64 };
+        self.client.upload(&upload, body).await
+    }
+}
+
+fn pieces(size: usize) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    const PIECE: usize = 128 * 1024;
+    let all = Bytes::from(vec![7; size]);
+    stream::iter((0..size).step_by(PIECE)).map(move |from| Ok(all.slice(from..size.min(from + PIECE))))
+}
