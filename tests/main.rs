@@ -3,6 +3,7 @@
 mod agent;
 mod architecture;
 mod cli;
+mod client;
 mod faults;
 mod restart;
 mod roots;

@@ -14,6 +14,3 @@ pub use client::{Client, ClientError, ClientOptions, Upload, link};
 pub use credentials::Credentials;
 pub use lease::{Errand, Granted, Lease, Leased, Standing, Want, Wish};
 pub use token::{CredentialSource, Token, TokenFacts, TokenSource};
-
-#[cfg(test)]
-mod tests;

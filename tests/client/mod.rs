@@ -1,17 +1,22 @@
 //! The client over real HTTP, against a real dStor on loopback.
 
+mod only_failing;
 mod progress;
+mod token;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use tempfile::TempDir;
 
-use super::*;
-use crate::mirror::{Cid, Fault, Placement, RemoteDir};
-use crate::sandbox::{Options, Sandbox};
+use dstor_sync::dstor::{Client, ClientOptions, Credentials, Upload};
+use dstor_sync::mirror::{Cid, Fault, Placement, RemoteDir};
+use dstor_sync::sandbox::{Options, Phase, Sandbox};
+
+/// Long enough for the slowest of machines; nothing takes this long when all is well.
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// A sandbox and a client of it.
 struct World {
@@ -32,6 +37,15 @@ impl World {
             stall_timeout,
         });
         Self { sandbox, client: client.expect("a client"), _store: store }
+    }
+
+    /// Waits until there were so many requests of a kind.
+    async fn until_requests(&self, phase: Phase, number: u64) {
+        let begun = Instant::now();
+        while self.sandbox.requests(phase) < number {
+            assert!(begun.elapsed() < DEADLINE, "{} of {number} {phase} requests", self.sandbox.requests(phase));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     fn misbehave(&self, rule: &str) {

@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// Long enough for the slowest of machines; nothing takes this long when all is well.
-const DEADLINE: Duration = Duration::from_secs(90);
-
 /// What becomes of an upload of so many bytes in which nothing moves.
 async fn dead(world: &World, size: usize) -> Fault {
     let ended = tokio::time::timeout(DEADLINE, world.upload(size)).await.expect("it is noticed");
