@@ -137,7 +137,7 @@ impl Client {
                 sent.is_sent.store(true, Ordering::Relaxed);
                 Ok(tail)
             }))
-            .inspect(move |piece| noted.moved(piece.as_ref().map_or(0, Bytes::len)));
+            .inspect(move |piece| noted.handed(piece.as_ref().map_or(0, Bytes::len)));
 
         let mut request = self
             .http
@@ -154,16 +154,15 @@ impl Client {
         if !upload.comment.is_empty() {
             request = request.header(wire::COMMENT, wire::comment_header(upload.comment));
         }
-        let answered = async {
-            let answer = request.send().await.map_err(error::of_transport)?;
-            progress.moved(0);
-            Answered::read(answer).await
+        let nothing_moved = |quiet: Duration| Fault::Unreachable(format!("nothing moved for {} s", quiet.as_secs()));
+        let answer = tokio::select! {
+            answer = request.send() => answer.map_err(error::of_transport)?,
+            quiet = progress.stalled(self.stall_timeout) => return Err(nothing_moved(quiet)),
         };
-        tokio::select! {
-            answered = answered => answered,
-            quiet = progress.stalled(self.stall_timeout) => {
-                Err(Fault::Unreachable(format!("nothing moved for {} s", quiet.as_secs())))
-            }
+        // The head of the answer is there: whatever was on its way has arrived, or nobody minds. The rest is short.
+        match tokio::time::timeout(self.stall_timeout, Answered::read(answer)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(nothing_moved(self.stall_timeout)),
         }
     }
 }
@@ -209,7 +208,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    fn moved(&self, bytes: usize) {
+    fn handed(&self, bytes: usize) {
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved_ms.store(now, Ordering::Relaxed);
         self.handed.fetch_add(bytes as u64, Ordering::Relaxed);
