@@ -18,6 +18,11 @@ use dstor_sync::sandbox::{Options, Phase, Sandbox};
 /// Long enough for the slowest of machines; nothing takes this long when all is well.
 const DEADLINE: Duration = Duration::from_secs(90);
 
+/// What comes of it, if it ends at all.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, work).await.expect("it takes for ever")
+}
+
 /// A sandbox and a client of it.
 struct World {
     sandbox: Sandbox,

@@ -4,8 +4,7 @@ use super::*;
 
 /// What becomes of an upload of so many bytes in which nothing moves.
 async fn dead(world: &World, size: usize) -> Fault {
-    let ended = tokio::time::timeout(DEADLINE, world.upload(size)).await.expect("it is noticed");
-    ended.expect_err("nothing was stored")
+    in_time(world.upload(size)).await.expect_err("nothing was stored")
 }
 
 // E6: it takes several times as long as nothing may move.
@@ -51,7 +50,7 @@ async fn an_answer_may_come_the_later_the_larger_the_file() {
 async fn a_file_that_is_not_read_any_further_ends_its_upload() {
     let world = World::new(Duration::from_secs(1)).await;
     let stuck = || pieces(20_000).chain(stream::pending());
-    let ended = tokio::time::timeout(DEADLINE, world.upload_from(40_000, stuck)).await.expect("it is noticed");
+    let ended = in_time(world.upload_from(40_000, stuck)).await;
     assert_eq!(ended.expect_err("nothing was stored").code(), "unreachable");
     assert!(world.sandbox.files().expect("files").is_empty());
 }

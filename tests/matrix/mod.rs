@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 /// So many cells at a time: they mostly wait.
 const AT_A_TIME: usize = 24;
 
+// P1, P5, P6, G1, and the entries that the table names.
 #[expect(clippy::print_stdout, reason = "the figure is what the test is for")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_fault_in_every_phase_ends_as_the_table_says() {

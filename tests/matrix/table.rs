@@ -97,16 +97,18 @@ const fn only_upload(rule: &'static str, seen: Seen) -> Fault {
 }
 
 const FAULTS: &[Fault] = &[
-    // Connections.
+    // E1: connections that are not made,
     both("", Away),
+    // E5, E8, E18: break,
     both("reset", Away),
     only_upload("reset-in-body", Away),
     both("reset-after-store", Away),
+    // E6, E26, E29: or hang; and those that are only slow.
     both("stall", Away),
     both("stall-in-answer", Away),
     both("late=1500", Stored),
     only_upload("slow=RATE", Stored),
-    // Statuses.
+    // E9, E13, E14, E16, E32: statuses, each with its meaning.
     each("400", Senseless, Refused("refused")),
     each("401", Rejected, Rejected),
     both("402", Quota),
@@ -114,16 +116,18 @@ const FAULTS: &[Fault] = &[
     both("404", Ailing),
     each("413", Senseless, Refused("too_large_for_dstor")),
     each("422", Senseless, Refused("refused")),
+    // E15
     both("429", Busy(0)),
     both("429 retry-after=4", Busy(4)),
     both("429 retry-after=DATE", Busy(4)),
     both("429 retry-after=soon", Busy(0)),
+    // E16
     both("500", Ailing),
     both("502", Ailing),
     both("503", Busy(0)),
     both("503 retry-after=4", Busy(4)),
     both("507", Quota),
-    // Answers.
+    // E2, E17: answers that are none.
     both("html", Away),
     both("truncated-json", Away),
     both("200", Senseless),
@@ -131,7 +135,9 @@ const FAULTS: &[Fault] = &[
     only_upload("empty-hash", Senseless),
     only_upload("bad-hash", Senseless),
     only_upload("foreign-hash", Unproved),
+    // E27
     both("redirect=ELSEWHERE", Away),
+    // E26
     both("endless", Senseless),
     both("gzip-bomb", Senseless),
 ];
