@@ -8,4 +8,6 @@ mod faults;
 mod matrix;
 mod restart;
 mod roots;
+mod storm;
+mod truth;
 mod world;

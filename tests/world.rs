@@ -320,6 +320,12 @@ pub(crate) fn said(mut command: Command) -> Said {
     }
 }
 
+/// Prints a line that is seen also when the test goes well: a figure, and how many tries it stands on.
+pub(crate) fn tell(line: &str) {
+    // Not through the test's captured output. Nobody to read it is no failure.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("\n{line}\n").as_bytes());
+}
+
 pub(crate) fn private(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("made private");
