@@ -118,6 +118,12 @@ impl LedgerError {
 }
 
 impl LedgerError {
+    /// Whether whoever made the file was killed in the midst of it.
+    fn is_half_made(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error().is_some_and(|error|
+            error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK))
+    }
+
     /// The same error once more, for each of those whose work it took back.
     fn again(&self) -> Self {
         match self {
@@ -154,7 +160,12 @@ impl Ledger {
     /// A foreign, damaged or newer file is refused and not touched.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         if path.metadata().is_ok_and(|meta| meta.len() > 0) {
-            drop(Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?);
+            match Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+                // What a killed process began has to be taken back before anyone can look, and readers may not. Every
+                // program that opens such a file does so, whoever began it.
+                Err(error) if error.is_half_made() => drop(Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?),
+                checked => drop(checked?),
+            }
         }
         // SQLite takes the mode of the database for its companions: made private before there is anything in it.
         private_file(path).map_err(|error| {
@@ -200,7 +211,11 @@ impl Ledger {
             Ok(false) => return Err(LedgerError::None(path.to_owned())),
             Err(source) => return Err(LedgerError::Forbidden { path: path.to_owned(), source }),
         }
-        let ledger = Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let ledger = match Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+            // Only the very first write goes by a journal that would be taken back: there is nothing in it yet.
+            Err(error) if error.is_half_made() => return Err(LedgerError::None(path.to_owned())),
+            opened => opened?,
+        };
         ledger.db.busy_timeout(Duration::from_secs(10))?;
         if ledger.db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
             return Err(LedgerError::None(path.to_owned()));

@@ -104,6 +104,28 @@ fn an_empty_file_becomes_a_ledger() {
     assert_eq!(mirrors[0].settings, photos());
 }
 
+// P4, F3: SQLite makes a new file by way of a journal, and whoever finds that has to take back what is in the file.
+#[test]
+fn a_file_whose_maker_was_killed_before_it_was_whole_becomes_a_ledger() {
+    let (dir, made) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (path, half) = (dir.path().join("ledger.db"), made.path().join("ledger.db"));
+    let db = Connection::open(&half).expect("a database");
+    // So small a cache that pages are written before the end, which never comes.
+    db.execute_batch(
+        "PRAGMA cache_size = 1; BEGIN; CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(100000));
+         INSERT INTO t VALUES (randomblob(100000))",
+    )
+    .expect("begun");
+    fs::copy(&half, &path).expect("copied");
+    fs::copy(half.with_extension("db-journal"), path.with_extension("db-journal")).expect("copied");
+    assert!(path.metadata().expect("there").len() > 0, "nothing was written before the end");
+
+    let looked = Ledger::open_read_only(&path).err().expect("there is no ledger yet");
+    assert!(matches!(looked, LedgerError::None(_)), "{looked:?}");
+    let ledger = Ledger::open(&path).expect("a ledger");
+    ledger.activate_mirrors(&[photos()]).expect("a mirror");
+}
+
 #[test]
 fn the_ledger_and_its_companions_are_private_whatever_the_file_was() {
     let dir = tempfile::tempdir().expect("a directory");
