@@ -9,5 +9,6 @@ mod matrix;
 mod restart;
 mod roots;
 mod storm;
+mod syscalls;
 mod truth;
 mod world;

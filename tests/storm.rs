@@ -14,7 +14,7 @@ use fastrand::Rng;
 use rustix::process::Signal;
 
 use self::deeds::Deeds;
-use crate::truth::Truth;
+use crate::truth::{Past, Truth};
 use crate::world::{Agent, World, tell};
 
 /// Kills, if nothing else is asked for.
@@ -183,7 +183,7 @@ async fn weather(seed: u64, kills: u64, seen: &Seen) {
         }
         let wrong = tokio::task::block_in_place(|| {
             let _calm = storm.calm();
-            truth.falsehoods(&world)
+            truth.falsehoods(&world, Past::Whole)
         });
         let log = log.unwrap_or_else(|log| panic!("seed {seed}, run {run}: the agent ended by itself\n{log}"));
         assert!(wrong.is_empty(), "seed {seed}, run {run}, {life} ms: {wrong:#?}\n{log}");
@@ -213,7 +213,7 @@ async fn weather(seed: u64, kills: u64, seen: &Seen) {
     if let Err(log) = end(agent, true) {
         panic!("seed {seed}: it did not stop well\n{log}");
     }
-    let wrong = tokio::task::block_in_place(|| truth.falsehoods(&world));
+    let wrong = tokio::task::block_in_place(|| truth.falsehoods(&world, Past::Whole));
     assert!(wrong.is_empty(), "seed {seed}, at rest: {wrong:#?}");
     seen.rows.fetch_add(truth.rows, Ordering::Relaxed);
     seen.files.fetch_add(world.local().len() as u64, Ordering::Relaxed);

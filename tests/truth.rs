@@ -21,6 +21,15 @@ pub(crate) struct Truth {
     pub(crate) rows: u64,
 }
 
+/// What a ledger can know of what was sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// All of it.
+    Whole,
+    /// It was put back to an earlier state: dStor may hold later versions (D13).
+    Restored,
+}
+
 /// What dStor holds under one name.
 struct Held {
     newest: String,
@@ -50,8 +59,8 @@ pub(crate) fn entries(world: &World) -> Result<(Vec<Entry>, Counts), LedgerError
 
 impl Truth {
     /// What the ledger says that is not so, while nobody works with it and nothing changes in the mirror.
-    pub(crate) fn falsehoods(&mut self, world: &World) -> Vec<String> {
-        let mut wrong = damage(&world.state_dir().join("ledger.db"));
+    pub(crate) fn falsehoods(&mut self, world: &World, past: Past) -> Vec<String> {
+        let mut wrong = damage(&world.state_dir());
         let (entries, counts) = match entries(world) {
             Ok(read) => read,
             Err(error) => {
@@ -77,7 +86,7 @@ impl Truth {
                 continue;
             }
             self.rows += 1;
-            if there.newest != hash && !there.is_late {
+            if past == Past::Whole && there.newest != hash && !there.is_late {
                 wrong.push(format!("`{name}`: stored as {hash}, and dStor's newest is {}", there.newest));
             }
             let path = entry.path.under(&world.mirror());
@@ -144,16 +153,19 @@ impl Truth {
     }
 }
 
-/// What SQLite finds broken in the file itself.
-fn damage(path: &Path) -> Vec<String> {
-    if !path.metadata().is_ok_and(|meta| meta.len() > 0) {
-        return Vec::new();
+/// What SQLite finds broken in the file itself. It looks at a copy: a writer that was killed may have left something to be
+/// taken back first, and that is up to the next one.
+fn damage(state_dir: &Path) -> Vec<String> {
+    let copy = tempfile::tempdir().expect("a directory");
+    for name in ["ledger.db", "ledger.db-wal", "ledger.db-journal"] {
+        if state_dir.join(name).exists() {
+            fs::copy(state_dir.join(name), copy.path().join(name)).expect("copied");
+        }
     }
     let check = || -> rusqlite::Result<Vec<String>> {
-        let db = rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let db = rusqlite::Connection::open(copy.path().join("ledger.db"))?;
         let mut check = db.prepare("PRAGMA integrity_check")?;
-        let found = check.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-        Ok(found)
+        check.query_map([], |row| row.get::<_, String>(0))?.collect()
     };
     match check() {
         Ok(found) if found == ["ok"] => Vec::new(),
