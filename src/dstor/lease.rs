@@ -44,7 +44,7 @@ pub struct Wish {
 /// The order to fetch a token. To be given back by [`Lease::fetched`] or [`Lease::give_up`].
 #[must_use = "while it is out, nobody else fetches a token"]
 #[derive(Debug)]
-pub struct Errand<C> {
+pub struct Order<C> {
     /// What to ask for it with.
     pub credentials: C,
     /// Which one of all fetches it is; the first is 1.
@@ -67,7 +67,7 @@ pub enum Want<T, C> {
     /// Here it is.
     Use(Leased<T>),
     /// Fetch one.
-    Fetch(Errand<C>),
+    Fetch(Order<C>),
     /// Someone else is fetching one: ask again when that has ended.
     Wait,
     /// There is none to be had.
@@ -152,7 +152,7 @@ impl<T: Clone, C: PartialEq> Lease<T, C> {
         }
         self.begun += 1;
         self.state = State::Fetching { number: self.begun };
-        Want::Fetch(Errand { credentials, number: self.begun, begun: now })
+        Want::Fetch(Order { credentials, number: self.begun, begun: now })
     }
 
     /// A fetch has ended. Those who wait may ask again. Returns why there is no token.
@@ -161,11 +161,11 @@ impl<T: Clone, C: PartialEq> Lease<T, C> {
     /// The fault in `result`.
     pub fn fetched(
         &mut self,
-        errand: Errand<C>,
+        order: Order<C>,
         result: Result<Granted<T>, Fault>,
         now: Duration,
     ) -> Result<Leased<T>, Fault> {
-        let Errand { credentials, number, begun } = errand;
+        let Order { credentials, number, begun } = order;
         self.ended += 1;
         self.failed = result.as_ref().err().cloned();
         match result {

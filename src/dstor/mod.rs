@@ -12,5 +12,5 @@ pub mod wire;
 pub use answer::{Answer, Outcome};
 pub use client::{Client, ClientError, ClientOptions, Upload, link};
 pub use credentials::Credentials;
-pub use lease::{Errand, Granted, Lease, Leased, Standing, Want, Wish};
+pub use lease::{Granted, Lease, Leased, Order, Standing, Want, Wish};
 pub use token::{CredentialSource, Token, TokenFacts, TokenSource};

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::client::{Answered, seconds};
 use super::credentials::Credentials;
-use super::lease::{Errand, Granted, Lease, Leased, Standing, Want};
+use super::lease::{Granted, Lease, Leased, Order, Standing, Want};
 use super::{error, wire};
 use crate::mirror::Fault;
 
@@ -104,7 +104,7 @@ impl TokenSource {
             };
             match want {
                 Want::Use(leased) => return Ok(leased),
-                Want::Fetch(errand) => return self.run(errand).await,
+                Want::Fetch(order) => return self.run(order).await,
                 Want::Wait => ended.await,
                 Want::No(fault) => return Err(fault),
             }
@@ -120,17 +120,17 @@ impl TokenSource {
         fault
     }
 
-    async fn run(&self, errand: Errand<Credentials>) -> Result<Leased<Token>, Fault> {
+    async fn run(&self, order: Order<Credentials>) -> Result<Leased<Token>, Fault> {
         // Whatever becomes of this request, those who wait for it go on.
-        let _under_way = UnderWay { source: self, number: errand.number };
+        let _under_way = UnderWay { source: self, number: order.number };
         let asked_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let granted = self.fetch(&errand.credentials, asked_at).await;
+        let granted = self.fetch(&order.credentials, asked_at).await;
         let expires_at = granted.as_ref().ok().map(|granted| {
             let life = granted.lifetime?;
             i64::try_from((asked_at + life).as_millis()).ok()
         });
         let mut lease = self.lease();
-        let leased = lease.fetched(errand, granted, self.begun.elapsed());
+        let leased = lease.fetched(order, granted, self.begun.elapsed());
         if let Some(expires_at) = expires_at {
             self.facts.send_modify(|facts| facts.expires_at = expires_at);
         }

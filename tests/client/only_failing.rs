@@ -1,6 +1,6 @@
 //! How often a dStor that only fails is asked: the rules for gate, token and exchange together, over simulated time.
 
-use dstor_sync::dstor::{Answer, Errand, Granted, Lease, Leased, Standing, Want, Wish, exchange};
+use dstor_sync::dstor::{Answer, Granted, Lease, Leased, Order, Standing, Want, Wish, exchange};
 use dstor_sync::mirror::{Enter, Left, Pace, Ticket};
 
 use super::*;
@@ -18,7 +18,7 @@ struct Server {
 /// What a worker is at, and until when.
 enum Doing {
     WaitingForToken(Ticket, exchange::WantsToken, Wish),
-    Fetching(Ticket, exchange::WantsToken, Errand<u8>, Duration),
+    Fetching(Ticket, exchange::WantsToken, Order<u8>, Duration),
     Sending(Ticket, exchange::Sends<()>, Duration),
 }
 
@@ -71,13 +71,13 @@ impl Run {
                 Enter::WhenChanged => never,
             },
             Some(Doing::WaitingForToken(ticket, wants, wish)) => self.want(at, ticket, wants, Some(wish)),
-            Some(Doing::Fetching(ticket, wants, errand, ends)) if self.now >= ends => {
+            Some(Doing::Fetching(ticket, wants, order, ends)) if self.now >= ends => {
                 let granted = match self.server.token {
                     0 => Err(broken()),
                     status => answer(status).of_token_request("API key", 0),
                 };
                 let granted = granted.map(|_| Granted { token: (), lifetime: None });
-                match self.lease.fetched(errand, granted, self.now) {
+                match self.lease.fetched(order, granted, self.now) {
                     Ok(leased) => self.send(at, ticket, wants, leased),
                     Err(fault) => self.leave(ticket, Left::Failed(&fault)),
                 }
@@ -108,10 +108,10 @@ impl Run {
         let wish = wish.unwrap_or_else(|| self.lease.wish(wants.refused()));
         match self.lease.want(&wish, || Ok(Some(1)), self.now) {
             Want::Use(leased) => self.send(at, ticket, wants, leased),
-            Want::Fetch(errand) => {
+            Want::Fetch(order) => {
                 self.tokens.push(self.now);
                 let ends = self.now + self.server.takes;
-                self.workers[at] = Some(Doing::Fetching(ticket, wants, errand, ends));
+                self.workers[at] = Some(Doing::Fetching(ticket, wants, order, ends));
                 ends
             }
             Want::Wait => {

@@ -46,7 +46,7 @@ pub(crate) enum Stage {
     Claimed,
     Comparing { file: ToSend, known: Digest, read_from: Timestamp, first: Option<Vec<u8>> },
     WantsToken { file: ToSend, read_from: Timestamp, wants: WantsToken, wish: Wish },
-    Fetching { file: ToSend, read_from: Timestamp, wants: WantsToken, order: dstor_sync::dstor::Errand<u64> },
+    Fetching { file: ToSend, read_from: Timestamp, wants: WantsToken, order: dstor_sync::dstor::Order<u64> },
     Sending { file: ToSend, read_from: Timestamp, sends: Sends<u64>, first: Option<Vec<u8>> },
     Answering { file: ToSend, read_from: Timestamp, sends: Sends<u64>, said: Said, read: Result<Content, ReadError> },
     Recording(Ending),

@@ -22,9 +22,9 @@ fn want(lease: &mut Numbers, refused: Option<u64>, now: Duration) -> Want<u64, u
     lease.want(&wish, || Ok(Some(7)), now)
 }
 
-fn errand(want: Want<u64, u64>) -> Errand<u64> {
+fn order(want: Want<u64, u64>) -> Order<u64> {
     match want {
-        Want::Fetch(errand) => errand,
+        Want::Fetch(order) => order,
         other => panic!("no fetch: {other:?}"),
     }
 }
@@ -46,8 +46,8 @@ fn fault(want: Want<u64, u64>) -> Fault {
 /// A lease that was given the token 1 for an hour at the beginning.
 fn with_a_token() -> Numbers {
     let mut lease = Numbers::default();
-    let errand = errand(want(&mut lease, None, seconds(0)));
-    lease.fetched(errand, hour(1), seconds(1)).expect("given");
+    let order = order(want(&mut lease, None, seconds(0)));
+    lease.fetched(order, hour(1), seconds(1)).expect("given");
     lease
 }
 
@@ -55,9 +55,9 @@ fn with_a_token() -> Numbers {
 #[test]
 fn one_fetches_and_the_others_wait_for_it() {
     let mut lease = Numbers::default();
-    let errand = errand(want(&mut lease, None, seconds(0)));
+    let order = order(want(&mut lease, None, seconds(0)));
     assert!(matches!(want(&mut lease, None, seconds(0)), Want::Wait));
-    lease.fetched(errand, hour(1), seconds(1)).expect("given");
+    lease.fetched(order, hour(1), seconds(1)).expect("given");
     assert_eq!(in_use(want(&mut lease, None, seconds(1))), 1);
     assert_eq!((lease.requests(), lease.standing()), (1, Standing::Accepted));
 }
@@ -66,10 +66,10 @@ fn one_fetches_and_the_others_wait_for_it() {
 #[test]
 fn a_refused_token_is_replaced_once_and_latecomers_get_what_replaced_it() {
     let mut lease = with_a_token();
-    let errand = errand(want(&mut lease, Some(1), seconds(5)));
+    let order = order(want(&mut lease, Some(1), seconds(5)));
     assert!(matches!(want(&mut lease, Some(1), seconds(5)), Want::Wait));
     assert!(matches!(want(&mut lease, None, seconds(5)), Want::Wait), "the refused one is used by nobody");
-    lease.fetched(errand, hour(2), seconds(6)).expect("given");
+    lease.fetched(order, hour(2), seconds(6)).expect("given");
     for late in [None, Some(1)] {
         assert_eq!(in_use(want(&mut lease, late, seconds(7))), 2);
     }
@@ -81,16 +81,16 @@ fn a_refused_token_is_replaced_once_and_latecomers_get_what_replaced_it() {
 fn a_token_is_renewed_before_it_ends_and_one_that_does_not_say_when_is_kept() {
     let mut lease = with_a_token();
     assert_eq!(in_use(want(&mut lease, None, seconds(3_299))), 1);
-    let renewal = errand(want(&mut lease, None, seconds(3_300)));
+    let renewal = order(want(&mut lease, None, seconds(3_300)));
     // A short life: a fifth of it. It counts from when it was asked for, not from when it came.
     let short = Granted { token: 2, lifetime: Some(seconds(100)) };
     lease.fetched(renewal, Ok(short), seconds(3_350)).expect("given");
     assert_eq!(in_use(want(&mut lease, None, seconds(3_379))), 2);
-    let renewal = errand(want(&mut lease, None, seconds(3_380)));
+    let renewal = order(want(&mut lease, None, seconds(3_380)));
     for senseless in [None, Some(Duration::ZERO)] {
         let mut lease = with_a_token();
-        let errand = errand(want(&mut lease, Some(1), seconds(1)));
-        lease.fetched(errand, Ok(Granted { token: 3, lifetime: senseless }), seconds(1)).expect("given");
+        let order = order(want(&mut lease, Some(1), seconds(1)));
+        lease.fetched(order, Ok(Granted { token: 3, lifetime: senseless }), seconds(1)).expect("given");
         assert_eq!(in_use(want(&mut lease, None, seconds(1_000_000_000))), 3);
     }
     drop(renewal);
@@ -100,7 +100,7 @@ fn a_token_is_renewed_before_it_ends_and_one_that_does_not_say_when_is_kept() {
 #[test]
 fn refused_credentials_are_asked_about_every_fifteen_minutes_or_when_they_change() {
     let mut lease = Numbers::default();
-    let first = errand(want(&mut lease, None, seconds(0)));
+    let first = order(want(&mut lease, None, seconds(0)));
     assert_eq!(lease.fetched(first, Err(refused()), seconds(10)), Err(refused()));
     assert_eq!(fault(want(&mut lease, None, seconds(909))), refused());
     assert_eq!((lease.requests(), lease.standing()), (1, Standing::Refused));
@@ -111,7 +111,7 @@ fn refused_credentials_are_asked_about_every_fifteen_minutes_or_when_they_change
     assert!(matches!(want(&mut lease, None, seconds(21)), Want::Fetch(_)), "and so are those from before");
 
     let mut lease = Numbers::default();
-    let first = errand(want(&mut lease, None, seconds(0)));
+    let first = order(want(&mut lease, None, seconds(0)));
     lease.fetched(first, Err(refused()), seconds(10)).expect_err("refused");
     assert!(matches!(want(&mut lease, None, seconds(910)), Want::Fetch(_)));
 }
@@ -121,8 +121,8 @@ fn refused_credentials_are_asked_about_every_fifteen_minutes_or_when_they_change
 fn a_refused_key_costs_one_request_in_fifteen_minutes() {
     let mut lease = Numbers::default();
     for now in 0..24 * 3600 {
-        if let Want::Fetch(errand) = want(&mut lease, None, seconds(now)) {
-            lease.fetched(errand, Err(refused()), seconds(now)).expect_err("refused");
+        if let Want::Fetch(order) = want(&mut lease, None, seconds(now)) {
+            lease.fetched(order, Err(refused()), seconds(now)).expect_err("refused");
         }
         assert_eq!(lease.requests(), now / 900 + 1);
     }
@@ -138,8 +138,8 @@ fn a_new_token_that_is_refused_stands_for_its_credentials() {
     assert_eq!(lease.standing(), Standing::Refused);
 
     let mut lease = with_a_token();
-    let errand = errand(want(&mut lease, Some(1), seconds(2)));
-    lease.fetched(errand, hour(2), seconds(2)).expect("given");
+    let order = order(want(&mut lease, Some(1), seconds(2)));
+    lease.fetched(order, hour(2), seconds(2)).expect("given");
     lease.refused_again(1, seconds(3));
     assert_eq!(in_use(want(&mut lease, None, seconds(3))), 2, "the one from before says nothing of the new one");
 }
@@ -160,9 +160,9 @@ fn without_credentials_nothing_is_asked_and_a_refused_token_is_not_used_again() 
 fn a_fetch_that_fails_is_the_answer_for_all_who_waited_and_the_next_one_asks_anew() {
     let mut lease = with_a_token();
     let waiting: Vec<Wish> = (0..1_000).map(|_| lease.wish(Some(1))).collect();
-    let errand = errand(want(&mut lease, Some(1), seconds(5)));
+    let order = order(want(&mut lease, Some(1), seconds(5)));
     let down = Fault::ServerError(500);
-    lease.fetched(errand, Err(down.clone()), seconds(6)).expect_err("failed");
+    lease.fetched(order, Err(down.clone()), seconds(6)).expect_err("failed");
     for wish in waiting {
         assert_eq!(fault(lease.want(&wish, || Ok(Some(7)), seconds(6))), down);
     }
@@ -174,9 +174,9 @@ fn a_fetch_that_fails_is_the_answer_for_all_who_waited_and_the_next_one_asks_ane
 fn a_fetch_that_is_given_up_is_made_by_the_next() {
     let mut lease = Numbers::default();
     let wish = lease.wish(None);
-    let given_up = errand(want(&mut lease, None, seconds(0)));
+    let given_up = order(want(&mut lease, None, seconds(0)));
     lease.give_up(given_up.number);
-    let next = errand(lease.want(&wish, || Ok(Some(7)), seconds(0)));
+    let next = order(lease.want(&wish, || Ok(Some(7)), seconds(0)));
     lease.give_up(given_up.number);
     assert!(matches!(want(&mut lease, None, seconds(0)), Want::Wait), "the other one is still out");
     lease.fetched(next, hour(1), seconds(1)).expect("given");
@@ -200,9 +200,9 @@ proptest! {
                             prop_assert_eq!(Some(leased.number), latest);
                             prop_assert!(refused != Some(leased.number) && now < ends);
                         }
-                        Want::Fetch(errand) => {
+                        Want::Fetch(order) => {
                             prop_assert!(out.is_none());
-                            out = Some(errand);
+                            out = Some(order);
                         }
                         Want::Wait => prop_assert!(out.is_some()),
                         Want::No(fault) => prop_assert!(matches!(fault, Fault::Credentials(_))),
@@ -210,16 +210,16 @@ proptest! {
                 }
                 3 => now += seconds(u64::from(with) * 20),
                 _ => {
-                    let Some(errand) = out.take() else { continue };
-                    let number = errand.number;
+                    let Some(order) = out.take() else { continue };
+                    let number = order.number;
                     match deed {
                         4 => {
-                            lease.fetched(errand, hour(number), now).expect("given");
+                            lease.fetched(order, hour(number), now).expect("given");
                             (latest, ends) = (Some(number), now + seconds(3600));
                         }
                         5 => {
                             let fault = if with % 2 == 0 { refused() } else { Fault::ServerError(500) };
-                            lease.fetched(errand, Err(fault), now).expect_err("failed");
+                            lease.fetched(order, Err(fault), now).expect_err("failed");
                         }
                         _ => lease.give_up(number),
                     }
