@@ -121,6 +121,11 @@ mod tests {
 
     use super::*;
 
+    /// What comes of it, if it ends at all.
+    async fn in_time<T>(work: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), work).await.expect("someone waits for ever")
+    }
+
     // E16
     #[tokio::test(flavor = "multi_thread")]
     async fn whoever_waits_at_the_gate_gets_through_one_after_another_once_it_opens() {
@@ -143,7 +148,7 @@ mod tests {
             })
             .collect();
         for task in tasks {
-            task.await.expect("let through");
+            in_time(task).await.expect("let through");
         }
         assert!(begun.elapsed() >= wait, "the gate was closed");
         assert!((2..=16).contains(&most.load(Ordering::SeqCst)), "{most:?} at a time");
@@ -156,7 +161,7 @@ mod tests {
         let first = gate.pass().await;
         let impatient = tokio::time::timeout(Duration::from_millis(20), gate.pass()).await;
         assert!(impatient.is_err(), "there is one at a time");
-        let (second, ()) = tokio::join!(gate.pass(), async { first.succeed() });
+        let (second, ()) = in_time(async { tokio::join!(gate.pass(), async { first.succeed() }) }).await;
         second.succeed();
     }
 }
