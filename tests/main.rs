@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod client;
 mod faults;
+mod figures;
 mod matrix;
 mod restart;
 mod roots;
