@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::tree::{Name, Tree};
 use crate::mirror::{Kind, MirrorPath, Observed, Stat, Timestamp};
@@ -76,7 +76,7 @@ impl OpenRoot {
             Errno::NOENT | Errno::NOTDIR => RootError::Missing(path.to_owned()),
             other => RootError::Closed { path: path.to_owned(), source: other.into() },
         };
-        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(closed)?;
+        let fd = retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty())).map_err(closed)?;
         let stat = rustix::fs::fstat(&fd).map_err(closed)?;
         let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
         match expected {
@@ -90,7 +90,8 @@ impl OpenRoot {
     /// # Errors
     /// As the file system says.
     pub(crate) fn open_beneath(&self, path: &MirrorPath, flags: OFlags) -> io::Result<OwnedFd> {
-        Ok(self.beneath(path, flags)?)
+        // A signal is no reason to leave a file for later (B24).
+        Ok(retry_on_intr(|| self.beneath(path, flags))?)
     }
 
     fn beneath(&self, path: &MirrorPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -157,7 +158,7 @@ impl Tree for OpenRoot {
         let looked = if parent.is_top() {
             rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
         } else {
-            self.beneath(&parent, OFlags::PATH | OFlags::DIRECTORY)
+            retry_on_intr(|| self.beneath(&parent, OFlags::PATH | OFlags::DIRECTORY))
                 .and_then(|dir| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))
         };
         match looked {
@@ -174,7 +175,7 @@ impl Tree for OpenRoot {
             return Err(io::ErrorKind::NotFound.into());
         }
         let mut names = Vec::new();
-        for entry in Dir::read_from(&fd)? {
+        for entry in retry_on_intr(|| Dir::read_from(&fd))? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
