@@ -20,6 +20,8 @@ const TRIES: u32 = 3;
 const UNREACHABLE_AFTER: u32 = 3;
 /// A server that asks for a longer wait than this is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long workers may take to end.
+const LONGEST_END: Duration = Duration::from_secs(1);
 /// How often the queue is asked whether it is done.
 const ASK: Duration = Duration::from_millis(50);
 
@@ -77,15 +79,19 @@ pub async fn run(
 ) -> Result<SyncOutcome, SyncError> {
     let (end, ended) = watch::channel(Stop::Go);
     let works = tokio::task::block_in_place(|| plan.assemble(state_dir, report, ended.clone()))?;
-    let mut ended_by = None;
     let mut missing = Vec::new();
-    let passing = pass(&works, plan.workers, &mut missing, &scanned);
-    tokio::select! {
+    let mut tasks = JoinSet::new();
+    let passing = pass(&works, plan.workers, &mut tasks, &mut missing, &scanned);
+    let passed = tokio::select! {
         biased;
-        () = Stop::wait(&mut stop) => ended_by = Some(EndedBy::Stopped),
-        passed = passing => ended_by = passed?.or(ended_by),
-    }
+        () = Stop::wait(&mut stop) => Ok(Some(EndedBy::Stopped)),
+        passed = passing => passed,
+    };
     end.send_replace(Stop::Soon);
+    // Also after a failure: none may go on while the runtime ends. One that hangs in a system call (a dead network share)
+    // cannot be ended.
+    let _ = tokio::time::timeout(LONGEST_END, tasks.shutdown()).await;
+    let ended_by = passed?;
 
     let Works { uploader, folders, lock } = works;
     let ids: Vec<_> = folders.iter().map(|folder| folder.id).collect();
@@ -146,6 +152,7 @@ pub async fn preview(
 async fn pass(
     works: &Works,
     workers: usize,
+    tasks: &mut JoinSet<Result<(), LedgerError>>,
     missing: &mut Vec<(PathBuf, String)>,
     scanned: &Scanned,
 ) -> Result<Option<EndedBy>, LedgerError> {
@@ -154,7 +161,6 @@ async fn pass(
     ledger.with(|ledger| ledger.set_agent_state(AgentState::Running)).await?;
     // Work that an earlier run left behind is part of this pass; so are its failures, from the beginning.
     ledger.with(Ledger::forget_attempts).await?;
-    let mut tasks: JoinSet<Result<(), LedgerError>> = JoinSet::new();
     for _ in 0..workers {
         tasks.spawn(Arc::clone(uploader).work());
     }
