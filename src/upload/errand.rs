@@ -10,8 +10,8 @@ use super::reconcile::quiet_in;
 use crate::ledger::{Claim, HELD, Ledger, LedgerError, Millis, Settlement, Stored};
 use crate::local::{Content, Look, ReadError, ScanSummary};
 use crate::mirror::{
-    Backoff, Cid, Decision, Digest, Fault, Kind, Observed, Placement, Policy, Scope, Skip, Stat, Timestamp, Verdict,
-    decide,
+    Backoff, Cid, Decision, Digest, Fault, Kind, Observed, Placement, Policy, Scope, Skip, Stat, State, Timestamp,
+    Verdict, decide,
 };
 
 /// A file read in the tick in which it changed is compared again after this: longer than any file system's tick.
@@ -165,6 +165,12 @@ impl<'a> Errand<'a> {
         let mut decision = decide(&observed, recorded, admitted);
         if self.claim.is_heard {
             decision = decision.after_event(&observed, recorded);
+        }
+        // An upload of this path ended without word: dStor may hold what was sent then, though what is here now is just
+        // what was stored before that. A directory that is moved away and back does it.
+        let is_stored = recorded.is_some_and(|row| row.state == State::Stored);
+        if self.claim.is_unsure && is_stored && matches!((decision, observed), (Decision::Nothing, Observed::File(_))) {
+            decision = Decision::Upload;
         }
         match (decision, observed) {
             // A directory that is gone has no row of its own, but its files have. So have those of one that a file took
@@ -396,4 +402,51 @@ pub(super) fn words(error: &std::io::Error) -> String {
     let plain = text.split(" (os error").next().unwrap_or_default();
     let mut letters = plain.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{MirrorSettings, Push, Urgency};
+    use crate::mirror::{MirrorPath, RemoteDir};
+
+    // P1: what is here is just what was stored, but something else was sent after that, and nobody knows how it ended. A
+    // directory that is moved away and back leaves it so.
+    #[test]
+    fn a_file_as_it_was_stored_is_sent_again_if_another_version_may_have_been() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+        let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
+        let policy = Policy { placement, max_file_size: u64::MAX };
+        let settings = MirrorSettings {
+            service: "s".into(),
+            path: "/m".into(),
+            policy: policy.clone(),
+            exclude: Vec::new(),
+            hidden: true,
+        };
+        let mirror = ledger.activate_mirrors(&[settings]).expect("a mirror")[0];
+        let time = Timestamp { seconds: 1, nanos: 0 };
+        let stat = Stat { size: 5, mtime: time, ctime: time, inode: 9 };
+        let push = || Push { path: MirrorPath::from_bytes(b"d/a").expect("a path"), size: 5, due_at: 0 };
+        let claim = || {
+            ledger.push(mirror, &[push()], Urgency::Scan, 0).expect("pushed");
+            ledger.claim(0, 1).expect("claimed").remove(0)
+        };
+        let hash = Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").expect("a CID");
+        let stored = Stored { stat, mode: 0o644, digest: Digest::of(b"hello"), hash, is_proved: true, at: 1 };
+        ledger.settle(&claim(), &Settlement::Stored(stored), None, 1).expect("settled");
+
+        let patience =
+            Patience { settle: Duration::ZERO, max_delay: Duration::ZERO, retry_max_delay: Duration::from_secs(1) };
+        let look = Look { observed: Observed::File(stat), mode: 0o644 };
+        let sure = claim();
+        let next = Errand::new(&sure, &policy, &patience).looked(&look, true, 1);
+        assert!(matches!(next, Next::IfKnownBelow(_)), "{next:?}");
+        // Killed at it.
+        ledger.recover_changes(Millis::MAX).expect("recovered");
+        let unsure = claim();
+        let next = Errand::new(&unsure, &policy, &patience).looked(&look, true, 1);
+        assert!(matches!(next, Next::Send(_)), "{next:?}");
+    }
 }
