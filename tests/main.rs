@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod faults;
 mod figures;
+mod guards;
 mod matrix;
 mod restart;
 mod roots;

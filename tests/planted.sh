@@ -86,7 +86,9 @@ bug "a refused file is asked about for ever" src/mirror/fault.rs \
 bug "what lay below a removed directory is still called stored" src/ledger/changes.rs \
   'if self.known_directory(mirror, path)?.is_some() {' 'if self.known_directory(mirror, path)?.is_none() {'
 bug "the watcher passes over an overflow" src/local/watch.rs \
-  'Ok(_) => return self.lost.lose(),' 'Ok(_) => return,'
+  'if event.need_rescan() {
+            return self.lost.lose();' 'if event.need_rescan() {
+            return;'
 bug "a link in a path is followed" src/local/root.rs \
   'let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;' 'let within = ResolveFlags::empty();'
 bug "redirects are followed, with everything that was sent" src/dstor/client.rs \

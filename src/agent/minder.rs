@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::ledger::{LedgerError, Push, Urgency, Watching};
+use crate::ledger::{Ledger, LedgerError, Push, Urgency, Watching};
 use crate::local::{Heard, Hearing, ScanSummary, Watcher, sends_no_events};
-use crate::mirror::{MirrorPath, Reaction, ScanEnd, Vigil};
+use crate::mirror::{Canary, MirrorPath, Pulse, Reaction, ScanEnd, Vigil};
 use crate::upload::{Folder, Queue, Recognised, ReconcileError, Reconciler, Stop, recognise};
 
 /// How often a missing directory is looked for.
@@ -20,6 +20,8 @@ const STILL_THERE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_secs(30);
 /// A watcher that ended by itself is followed by another one after this.
 const BEFORE_ANOTHER_WATCHER: Duration = Duration::from_secs(2);
+/// Where no events come, although they should, another watcher is tried after this.
+const TRY_EVENTS_AGAIN: Duration = Duration::from_secs(600);
 
 pub(super) struct Minder {
     pub(super) folder: Arc<Folder>,
@@ -34,6 +36,12 @@ pub(super) struct Minder {
 enum Ended {
     Stopped,
     RootLost,
+    /// The watcher is gone, or hangs (A18).
+    WatcherLost,
+    /// The watcher never heard anything.
+    NoEvents,
+    /// Events may come by now.
+    TryEvents,
 }
 
 type Scanning = JoinHandle<Result<ScanSummary, ReconcileError>>;
@@ -43,6 +51,7 @@ impl Minder {
     pub(super) async fn mind(self, ready: mpsc::Sender<()>) -> Result<(), LedgerError> {
         let mut ready = Some(ready);
         let mut was_missing = false;
+        let mut silent_until: Option<Instant> = None;
         loop {
             match recognise(&self.folder, self.queue.ledger()).await? {
                 Recognised::Missing(note) => {
@@ -61,9 +70,25 @@ impl Minder {
                         info!(mirror = %self.folder.path.display(), "the mirror's directory is back");
                         was_missing = false;
                     }
-                    match self.mind_present(&mut ready).await? {
+                    match self.mind_present(&mut ready, silent_until).await? {
                         Ended::Stopped => return Ok(()),
                         Ended::RootLost => {}
+                        Ended::WatcherLost => {
+                            warn!(mirror = %self.folder.path.display(), "the watcher is silent; another one is set up");
+                            let id = self.folder.id;
+                            let note = "the watcher was silent; another one is set up";
+                            let unwatched =
+                                move |ledger: &Ledger| ledger.set_watching(id, Watching::Polling, Some(note));
+                            self.queue.with_room(unwatched).await?;
+                            if self.stopped_within(BEFORE_ANOTHER_WATCHER).await {
+                                return Ok(());
+                            }
+                        }
+                        Ended::NoEvents => {
+                            warn!(mirror = %self.folder.path.display(), "no events come from here; scanning instead");
+                            silent_until = Some(Instant::now() + TRY_EVENTS_AGAIN);
+                        }
+                        Ended::TryEvents => silent_until = None,
                     }
                 }
             }
@@ -81,13 +106,20 @@ impl Minder {
             .await
     }
 
-    async fn mind_present(&self, ready: &mut Option<mpsc::Sender<()>>) -> Result<Ended, LedgerError> {
-        let (watching, mut hearing, interval) = self.begin_watching().await?;
+    async fn mind_present(
+        &self,
+        ready: &mut Option<mpsc::Sender<()>>,
+        silent_until: Option<Instant>,
+    ) -> Result<Ended, LedgerError> {
+        let (watching, mut hearing, interval) = self.begin_watching(silent_until.is_some()).await?;
+        let mut canary = Canary::default();
         let mut stop = self.stop.clone();
         let begun = Instant::now();
         let mut vigil = Vigil::new(self.settle, self.max_delay, interval, Duration::ZERO);
         let mut scan: Option<Scanning> = None;
         let mut still_there = tokio::time::interval_at((begun + STILL_THERE).into(), STILL_THERE);
+        // After a stop, looks in a row would leave a living watcher no time to answer.
+        still_there.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if vigil.take_scan(begun.elapsed(), fastrand::f64()) {
                 scan = Some(self.scan());
@@ -124,10 +156,7 @@ impl Minder {
                 () = until(wake) => self.push_due(vigil.take_due(begun.elapsed())).await?,
                 heard = next_heard(&mut hearing) => match heard {
                     // A watcher that ended by itself hears nothing any more: everything is set up anew (A18).
-                    None => {
-                        self.stopped_within(BEFORE_ANOTHER_WATCHER).await;
-                        return Ok(Ended::RootLost);
-                    }
+                    None => return Ok(Ended::WatcherLost),
                     Some(Heard::Path(path)) => match vigil.hear(path, begun.elapsed()) {
                         Reaction::Wait => {}
                         Reaction::LookAtRoot if self.folder_is_lost() => return Ok(Ended::RootLost),
@@ -144,8 +173,21 @@ impl Minder {
                     }
                 }
                 _ = still_there.tick() => {
+                    let signs = hearing.as_ref().and_then(|(watcher, _)| watcher.signs());
                     if self.folder_is_lost() {
                         return Ok(Ended::RootLost);
+                    }
+                    if hearing.as_ref().is_some_and(|(watcher, _)| watcher.is_over()) {
+                        return Ok(Ended::WatcherLost);
+                    }
+                    // Looking whether the directory is there makes an event of its own.
+                    match canary.looked(signs) {
+                        Pulse::Beats => {}
+                        Pulse::Stopped => return Ok(Ended::WatcherLost),
+                        Pulse::NeverFelt => return Ok(Ended::NoEvents),
+                    }
+                    if silent_until.is_some_and(|until| until <= Instant::now()) {
+                        return Ok(Ended::TryEvents);
                     }
                 }
             }
@@ -154,7 +196,10 @@ impl Minder {
 
     /// Sets up the watcher, if events come here, and lets held changes go on. Returns how it is watched, where to listen
     /// and how often to scan.
-    async fn begin_watching(&self) -> Result<(Watching, Option<(Arc<Watcher>, Hearing)>, Duration), LedgerError> {
+    async fn begin_watching(
+        &self,
+        is_silent: bool,
+    ) -> Result<(Watching, Option<(Arc<Watcher>, Hearing)>, Duration), LedgerError> {
         let path = &self.folder.path;
         let (id, now) = (self.folder.id, self.queue.clock().now());
         let silent = tokio::task::block_in_place(|| sends_no_events(path));
@@ -163,6 +208,10 @@ impl Minder {
             Some(_) => None,
             None if silent => {
                 note = Some("its file system sends no events for what other machines do".to_owned());
+                None
+            }
+            None if is_silent => {
+                note = Some("no events come from it; a watcher is tried again every ten minutes".to_owned());
                 None
             }
             None => match Watcher::new(path) {

@@ -5,9 +5,12 @@
 //! the system watches trees.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, mpsc as blocking};
+use std::thread;
+use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -18,6 +21,10 @@ use crate::mirror::MirrorPath;
 
 /// Paths that wait to be taken. More than that at once are cheaper found by a scan.
 const CHANNEL: usize = 16 * 1024;
+/// A watcher that takes longer than this to begin with one directory hangs: it may have much to hear first.
+const ANSWER: Duration = Duration::from_secs(60);
+/// A watcher that only fails, this often in a row, is at its end: it would go on failing as fast as it can.
+const MOST_FAILURES: u32 = 100;
 
 /// Why nothing is watched.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +43,27 @@ pub enum Heard {
 /// A watcher over one mirror. Stops when dropped.
 pub struct Watcher {
     root: PathBuf,
-    inner: Mutex<RecommendedWatcher>,
+    asks: blocking::Sender<Ask>,
+    life: Arc<Life>,
     unwatched: AtomicU64,
     limit_reached: AtomicBool,
+}
+
+/// What a watcher is asked for, and where the answer goes.
+struct Ask {
+    dir: PathBuf,
+    mode: RecursiveMode,
+    answer: blocking::SyncSender<notify::Result<()>>,
+}
+
+/// What is known of whether a watcher lives.
+#[derive(Default)]
+struct Life {
+    /// Events so far, of any kind.
+    signs: AtomicU64,
+    /// Whether looking into the mirror's own directory makes an event.
+    echoes: AtomicBool,
+    is_over: AtomicBool,
 }
 
 #[derive(Default)]
@@ -60,17 +85,31 @@ impl Watcher {
     /// If the system gives none (A26).
     pub fn new(root: &Path) -> Result<(Self, Hearing), WatchError> {
         let (send, paths) = mpsc::channel(CHANNEL);
-        let lost = Arc::new(Lost::default());
-        let mut ear = Ear { root: root.to_owned(), send, lost: Arc::clone(&lost), last: None };
+        let (lost, life) = (Arc::new(Lost::default()), Arc::new(Life::default()));
+        let mut ear = Ear {
+            root: root.to_owned(),
+            send,
+            lost: Arc::clone(&lost),
+            life: Arc::clone(&life),
+            last: None,
+            failures: 0,
+        };
         let inner = RecommendedWatcher::new(
             move |event| ear.hear(event),
             // Links are not followed: what lies behind them is not the mirror's (A17).
             Config::default().with_follow_symlinks(false),
         )
         .map_err(WatchError)?;
+        let (asks, asked) = blocking::channel();
+        let over = Arc::clone(&life);
+        thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || serve(inner, &asked, &over))
+            .map_err(|error| WatchError(notify::Error::io(error)))?;
         let watcher = Self {
             root: root.to_owned(),
-            inner: Mutex::new(inner),
+            asks,
+            life,
             unwatched: AtomicU64::new(0),
             limit_reached: AtomicBool::new(false),
         };
@@ -85,7 +124,10 @@ impl Watcher {
             return;
         }
         let mode = if is_tree { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
-        let watched = self.inner.lock().unwrap_or_else(PoisonError::into_inner).watch(&dir.under(&self.root), mode);
+        let Some(watched) = self.ask(dir.under(&self.root), mode) else { return };
+        if dir.is_top() {
+            self.life.echoes.store(watched.is_ok() && cfg!(target_os = "linux"), Ordering::Relaxed);
+        }
         let Err(error) = watched else { return };
         match error.kind {
             // Gone again: its parent tells (A6).
@@ -102,6 +144,33 @@ impl Watcher {
         }
     }
 
+    /// The watcher's word on a directory; `None` if it has none any more, and then it never will.
+    fn ask(&self, dir: PathBuf, mode: RecursiveMode) -> Option<notify::Result<()>> {
+        if self.is_over() {
+            return None;
+        }
+        let (answer, answered) = blocking::sync_channel(1);
+        let asked = self.asks.send(Ask { dir, mode, answer });
+        let answer = asked.ok().and_then(|()| answered.recv_timeout(ANSWER).ok());
+        if answer.is_none() {
+            self.life.is_over.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// Whether it is known to hear nothing any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.life.is_over.load(Ordering::Relaxed)
+    }
+
+    /// How many signs of life it gave so far. `None` where silence says nothing: the mirror's own directory is not watched,
+    /// or this system tells of no directory that is looked into.
+    #[must_use]
+    pub fn signs(&self) -> Option<u64> {
+        self.life.echoes.load(Ordering::Relaxed).then(|| self.life.signs.load(Ordering::Relaxed))
+    }
+
     /// What a person should know: directories that only scans see, and why. Forgets the count: the next scan counts anew.
     pub fn take_note(&self) -> Option<String> {
         let unwatched = self.unwatched.swap(0, Ordering::Relaxed);
@@ -115,6 +184,19 @@ impl Watcher {
         };
         Some(format!("{unwatched} directories send no events and are seen by scans only: {why}"))
     }
+}
+
+/// Owns notify's watcher, on a thread of its own: it waits without limit for a thread that may hang, and panics, also when
+/// it is dropped, once that thread is gone (A18).
+fn serve(mut inner: RecommendedWatcher, asked: &blocking::Receiver<Ask>, life: &Life) {
+    while let Ok(Ask { dir, mode, answer }) = asked.recv() {
+        let Ok(watched) = catch_unwind(AssertUnwindSafe(|| inner.watch(&dir, mode))) else { break };
+        // Whoever asked may have given up.
+        let _ = answer.send(watched);
+    }
+    life.is_over.store(true, Ordering::Relaxed);
+    // There is nobody left to tell, and nothing to be done about it.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(inner)));
 }
 
 impl Lost {
@@ -145,19 +227,31 @@ struct Ear {
     root: PathBuf,
     send: mpsc::Sender<MirrorPath>,
     lost: Arc<Lost>,
+    life: Arc<Life>,
     last: Option<MirrorPath>,
+    /// How often in a row it failed.
+    failures: u32,
 }
 
 impl Ear {
     fn hear(&mut self, event: notify::Result<Event>) {
         let event = match event {
-            Ok(event) if !event.need_rescan() => event,
-            Ok(_) => return self.lost.lose(),
+            Ok(event) => event,
             Err(error) => {
+                self.failures += 1;
+                if self.failures >= MOST_FAILURES {
+                    // The only way to end notify's thread from here. Its end is noticed like any other.
+                    std::panic::resume_unwind(Box::new("the watcher only fails"));
+                }
                 tracing::debug!(%error, "the watcher failed");
                 return self.lost.lose();
             }
         };
+        self.failures = 0;
+        self.life.signs.fetch_add(1, Ordering::Relaxed);
+        if event.need_rescan() {
+            return self.lost.lose();
+        }
         // Our own reading makes events, too (A16).
         if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
             return;
@@ -210,7 +304,56 @@ mod tests {
             std::fs::write(root.join(at.to_string()), "x").expect("written");
         }
         let lost = async { while hearing.next().await != Some(Heard::Lost) {} };
-        tokio::time::timeout(std::time::Duration::from_secs(60), lost).await.expect("nobody was told");
+        tokio::time::timeout(Duration::from_secs(60), lost).await.expect("nobody was told");
+    }
+
+    // A18
+    #[tokio::test(flavor = "multi_thread")]
+    async fn looking_into_the_mirrors_directory_is_a_sign_of_life_and_nothing_to_hear() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("there");
+        let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
+        assert_eq!(watcher.signs(), None, "nothing is watched yet");
+        watcher.watch(&MirrorPath::top());
+        let before = watcher.signs().expect("it tells");
+        drop(std::fs::File::open(&root).expect("opened"));
+        let begun = std::time::Instant::now();
+        while watcher.signs() == Some(before) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no sign");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        std::fs::write(root.join("saved"), "x").expect("written");
+        let heard = tokio::time::timeout(Duration::from_secs(60), hearing.next()).await.expect("heard");
+        assert_eq!(heard, MirrorPath::from_bytes(b"saved").map(Heard::Path));
+    }
+
+    // A18: notify panics when it is asked, or dropped, after its thread has ended.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_watcher_that_only_fails_ends_and_takes_nobody_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("there");
+        let (send, paths) = mpsc::channel(CHANNEL);
+        let (lost, life) = (Arc::new(Lost::default()), Arc::new(Life::default()));
+        let mut ear =
+            Ear { root: root.clone(), send, lost: Arc::clone(&lost), life: Arc::clone(&life), last: None, failures: 0 };
+        // Every event is turned into a failure.
+        let hear = move |_| (0..MOST_FAILURES).for_each(|_| ear.hear(Err(notify::Error::generic("on purpose"))));
+        let inner = RecommendedWatcher::new(hear, Config::default()).expect("a watcher");
+        let (asks, asked) = blocking::channel();
+        let over = Arc::clone(&life);
+        let serving = thread::spawn(move || serve(inner, &asked, &over));
+        let (unwatched, limit_reached) = (AtomicU64::new(0), AtomicBool::new(false));
+        let watcher = Watcher { root: root.clone(), asks, life, unwatched, limit_reached };
+        let mut hearing = Hearing { paths, lost };
+        watcher.watch(&MirrorPath::top());
+        std::fs::write(root.join("saved"), "x").expect("written");
+        let end = async { while hearing.next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(60), end).await.expect("it goes on failing");
+        watcher.watch(&MirrorPath::top());
+        assert!(watcher.is_over());
+        watcher.watch(&MirrorPath::top());
+        drop(watcher);
+        serving.join().expect("it ended well");
     }
 
     // A16
@@ -223,7 +366,7 @@ mod tests {
         watcher.watch(&MirrorPath::top());
         std::fs::read(root.join("read")).expect("read");
         std::fs::write(root.join("saved"), "x").expect("written");
-        let heard = tokio::time::timeout(std::time::Duration::from_secs(60), hearing.next()).await.expect("heard");
+        let heard = tokio::time::timeout(Duration::from_secs(60), hearing.next()).await.expect("heard");
         assert_eq!(heard, MirrorPath::from_bytes(b"saved").map(Heard::Path));
     }
 }

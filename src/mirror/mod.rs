@@ -4,6 +4,7 @@
 //! come in as arguments, so every rule can be tried a million times a second and replayed to the letter.
 
 mod backoff;
+mod canary;
 mod cid;
 mod debounce;
 mod decide;
@@ -15,6 +16,7 @@ mod path;
 mod vigil;
 
 pub use backoff::Backoff;
+pub use canary::{Canary, Pulse};
 pub use cid::{Cid, CidBuilder, NotACid};
 pub use debounce::Debouncer;
 pub use decide::{Decision, Kind, Observed, Policy, Recorded, Skip, Stat, State, Timestamp, decide};

@@ -1,0 +1,3 @@
+//! What the agent keeps an eye on besides the files: its ledger, the clocks, its watcher, and what is its own.
+
+mod watcher;
