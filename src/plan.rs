@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use reqwest::Url;
 use tokio::sync::watch;
+use tracing::error;
 
 use crate::dstor::{Client, ClientError, ClientOptions, CredentialSource};
-use crate::ledger::{AgentLock, LedgerError, LockError, MirrorSettings, SharedLedger};
+use crate::ledger::{AgentLock, Ledger, LedgerError, LockError, Millis, MirrorSettings, Rescue, SharedLedger};
 use crate::upload::{Clock, Folder, Gate, Patience, Queue, Report, Stop, Uploader};
 
 /// The ledger's name in the state directory.
@@ -100,7 +101,7 @@ impl Plan {
         let lock = AgentLock::take(state_dir)?;
         let clock = Clock;
         let path = state_dir.join(LEDGER);
-        let ledger = SharedLedger::open(&path)?;
+        let ledger = SharedLedger::new(open(&path, clock.now())?)?;
         let mirrors: Vec<MirrorSettings> = self.mirrors.iter().map(|mirror| mirror.settings.clone()).collect();
         let (now, url) = (clock.now(), self.url.to_string());
         let latest = now.saturating_add(i64::try_from(self.retry_max_delay.as_millis()).unwrap_or(i64::MAX / 2));
@@ -136,6 +137,19 @@ impl Plan {
         };
         Ok(Works { lock, uploader: Arc::new(uploader), folders })
     }
+}
+
+/// Opens the ledger; a damaged one gives way to a new one.
+fn open(path: &Path, now: Millis) -> Result<Ledger, LedgerError> {
+    let (ledger, rescue) = Ledger::open_or_rescue(path, now)?;
+    if let Some(Rescue { aside, copied_at, damage }) = rescue {
+        let copied_at = copied_at.map(tracing::field::display);
+        error!(
+            aside = %aside.display(), copied_at_ms = copied_at, %damage,
+            "the ledger was damaged and is set aside; everything is compared again, and what is not sure is sent again"
+        );
+    }
+    Ok(ledger)
 }
 
 /// Makes a directory that only its owner can enter; one that is there is made so.

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::ledger::{AgentLock, AgentState, Auth, Counts, Ledger, LedgerError, MirrorId, MirrorRow, Watching};
+use crate::ledger::{
+    AgentLock, AgentState, Auth, Counts, Ledger, LedgerError, MirrorId, MirrorRow, Watching, set_aside_in,
+};
 use crate::mirror::Placement;
 use crate::plan::LEDGER;
 use crate::wording::{JsonPath, time};
@@ -26,6 +28,18 @@ pub struct Status {
     pub mirrors: Vec<MirrorStatus>,
     /// What failed, or waits after a failure.
     pub problems: Vec<ProblemStatus>,
+    /// Damaged ledgers that were set aside, the oldest first. They are told of until a person has removed them.
+    pub set_aside: Vec<AsideStatus>,
+}
+
+/// A damaged ledger that was set aside.
+#[derive(Serialize, Debug)]
+pub struct AsideStatus {
+    /// The file.
+    #[serde(flatten)]
+    pub path: JsonPath,
+    /// When.
+    pub at: String,
 }
 
 /// The agent.
@@ -130,7 +144,8 @@ impl Status {
     /// # Errors
     /// The ledger's.
     pub fn read(state_dir: &Path) -> Result<Self, LedgerError> {
-        let ledger = Ledger::open_read_only(&state_dir.join(LEDGER))?;
+        let path = state_dir.join(LEDGER);
+        let ledger = Ledger::open_read_only(&path)?;
         // The lock first: an agent that ends between the two reads is then told as running, not as dead.
         let is_alive = AgentLock::is_held(state_dir);
         let row = ledger.agent()?;
@@ -145,6 +160,10 @@ impl Status {
         let path_of = |id| mirrors.iter().find(|mirror| mirror.id == id).map(|mirror| &mirror.settings.path);
         Ok(Self {
             schema: SCHEMA,
+            set_aside: set_aside_in(&path)
+                .into_iter()
+                .map(|aside| AsideStatus { path: JsonPath::new(&aside.path), at: time(aside.at) })
+                .collect(),
             agent: AgentStatus {
                 state,
                 pid: row.as_ref().filter(|_| is_alive).map(|row| row.pid),
@@ -194,7 +213,9 @@ impl Status {
     pub fn needs_attention(&self) -> bool {
         // Quota and permissions do not mend themselves; what does is no problem of a person.
         let needs_hands = |problem: &ProblemStatus| matches!(problem.code.as_str(), "quota" | "unreadable");
-        matches!(self.dstor.auth, "refused" | "missing")
+        // The mirrors are well without the damaged ledger; but what damaged it may damage the next one, or the files.
+        !self.set_aside.is_empty()
+            || matches!(self.dstor.auth, "refused" | "missing")
             || self.problems.iter().any(needs_hands)
             || self.mirrors.iter().any(|mirror| mirror.files.failed > 0 || mirror.watch == Watching::Missing.word())
     }

@@ -55,6 +55,16 @@ fn show(status: &Status, output: &Output) {
     for mirror in &status.mirrors {
         show_mirror(mirror, status.is_alive(), output);
     }
+    for aside in &status.set_aside {
+        output.line(output.paint(
+            &format!(
+                "ledger   was damaged at {}, and begun anew; look at its disk, then remove {}*",
+                aside.at,
+                aside.path.shown()
+            ),
+            Tone::Bad,
+        ));
+    }
     if status.problems.is_empty() {
         return;
     }
@@ -145,6 +155,9 @@ fn answer(status: &Status) -> (String, Tone) {
     }
     if failed > 0 {
         return (format!("needs you: {} failed", files(failed)), Tone::Bad);
+    }
+    if !status.set_aside.is_empty() {
+        return ("needs you: the ledger was damaged; nothing is lost, but look at its disk".into(), Tone::Bad);
     }
     if status.needs_attention() {
         return ("needs you: see below".into(), Tone::Bad);

@@ -113,7 +113,7 @@ const BELOW: &str = "SELECT id FROM directories WHERE mirror_id = ?1 AND path = 
 /// The same for the top, whose path is empty: all of them.
 const ALL: &str = "SELECT id FROM directories WHERE mirror_id = ?1 AND path >= ?2";
 
-fn at_and_below(dir: &MirrorPath) -> &'static str {
+pub(super) fn at_and_below(dir: &MirrorPath) -> &'static str {
     if dir.is_top() { ALL } else { BELOW }
 }
 

@@ -5,9 +5,12 @@
 //! [`AgentLock`] writes.
 
 mod changes;
+mod copy;
+mod file;
 mod files;
 mod lock;
 mod mirrors;
+mod rescue;
 mod shared;
 mod state;
 #[cfg(test)]
@@ -24,9 +27,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 pub use changes::{Claim, HELD, Outlook, Push, Settlement, Stored, Urgency};
+pub use copy::{CopyError, Interrupt, copied_at, discard_copy, make_copy};
 pub use files::{Below, Entry, EntryState, FileRow, Listing};
 pub use lock::{AgentLock, LockError};
 pub use mirrors::{MirrorId, MirrorRow, MirrorSettings, Watching};
+pub use rescue::{Rescue, SetAside, set_aside_in};
 pub use shared::SharedLedger;
 pub use state::{AgentRow, AgentState, Auth, Counts, DstorFacts, Problem, Tally};
 
@@ -77,6 +82,25 @@ pub enum LedgerError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// It turned out to be damaged while it was in use.
+    #[error("the ledger is damaged")]
+    Damaged(#[source] Arc<rusqlite::Error>),
+    /// It was damaged again and again: not the ledger is at fault but what it lies on.
+    #[error("the ledger `{}` was damaged {times} times within a day; it was left as it is", path.display())]
+    Hopeless {
+        /// The file.
+        path: PathBuf,
+        /// How often.
+        times: usize,
+    },
+    /// A file beside it cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The disk is full.
     #[error("the disk that holds the ledger is full")]
     Full,
@@ -106,13 +130,18 @@ impl LedgerError {
             Self::Forbidden { .. } => "ask as the user whom the agent runs as".into(),
             Self::Foreign(path) => format!("move `{}` away, or choose another --state-dir", path.display()),
             Self::Newer { .. } => "use the newer dstor-sync, or another --state-dir".into(),
-            Self::Broken { path, .. } => format!(
-                "move `{}` away: the next run looks at every file again and sends them all anew",
-                path.display()
-            ),
+            Self::Broken { .. } | Self::Damaged(_) => {
+                "look at its disk, and start `dstor-sync run`: it sets the damaged file aside and makes a new ledger"
+                    .into()
+            }
+            Self::Hopeless { .. } => {
+                "its disk or this machine's memory is at fault; mend that, or choose another --state-dir".into()
+            }
             Self::Full => "make room; nothing is lost, and it goes on by itself".into(),
             Self::Replaced(_) => "start dstor-sync again: it looks at every file again".into(),
-            Self::Sqlite(_) | Self::Migration(_) | Self::Nonsense(_) | Self::Closed => return None,
+            Self::Sqlite(_) | Self::Migration(_) | Self::Unwritable { .. } | Self::Nonsense(_) | Self::Closed => {
+                return None;
+            }
         })
     }
 }
@@ -124,11 +153,18 @@ impl LedgerError {
             error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK))
     }
 
+    /// Whether the file is a ledger of ours that cannot be relied on any more.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Broken { .. } | Self::Damaged(_))
+    }
+
     /// The same error once more, for each of those whose work it took back.
     fn again(&self) -> Self {
         match self {
             Self::Full => Self::Full,
             Self::Replaced(path) => Self::Replaced(path.clone()),
+            Self::Damaged(error) => Self::Damaged(Arc::clone(error)),
             Self::Sqlite(error) => Self::Sqlite(Arc::clone(error)),
             other => Self::Nonsense(other.to_string()),
         }
@@ -139,6 +175,7 @@ impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(Arc::new(error)),
             _ => Self::Sqlite(Arc::new(error)),
         }
     }
@@ -157,7 +194,7 @@ impl Ledger {
     /// Opens the ledger at `path` for writing, makes it if there is none, and brings an older one to this version's form.
     ///
     /// # Errors
-    /// A foreign, damaged or newer file is refused and not touched.
+    /// A foreign, damaged or newer file is refused and not touched; see [`open_or_rescue`](Self::open_or_rescue).
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         if path.metadata().is_ok_and(|meta| meta.len() > 0) {
             match Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
@@ -166,14 +203,15 @@ impl Ledger {
                 Err(error) if error.is_half_made() => drop(Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?),
                 checked => drop(checked?),
             }
+        } else {
+            file::create(path)?;
         }
-        // SQLite takes the mode of the database for its companions: made private before there is anything in it.
-        private_file(path).map_err(|error| {
-            rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
-                Some(format!("{}: {error}", path.display())),
-            )
-        })?;
+        file::make_private(path).map_err(|source| LedgerError::Unwritable { path: path.to_owned(), source })?;
+        Self::over(Self::writable(path)?, path)
+    }
+
+    /// Opens a database of ours for writing, and brings it to this version's form.
+    fn writable(path: &Path) -> Result<Connection, LedgerError> {
         let mut db =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         db.busy_timeout(Duration::from_secs(10))?;
@@ -183,8 +221,8 @@ impl Ledger {
         db.pragma_update(None, "synchronous", "NORMAL")?;
         db.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)?;
         db.pragma_update(None, "foreign_keys", "ON")?;
-        Migrations::from_slice(MIGRATIONS).to_latest(&mut db).map_err(LedgerError::Migration)?;
-        Self::over(db, path)
+        Migrations::from_slice(MIGRATIONS).to_latest(&mut db).map_err(of_migration)?;
+        Ok(db)
     }
 
     /// A ledger that is never on a disk and ends with its process: for trying the rules over it.
@@ -237,8 +275,10 @@ impl Ledger {
     /// Opens an existing file after making sure that it is a ledger this version can read.
     fn open_any(path: &Path, flags: OpenFlags) -> Result<Self, LedgerError> {
         let broken = |source: rusqlite::Error| match source.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => LedgerError::Foreign(path.to_owned()),
-            Some(ErrorCode::DatabaseCorrupt) => LedgerError::Broken { path: path.to_owned(), source },
+            Some(ErrorCode::NotADatabase) if !rescue::was_ours(path) => LedgerError::Foreign(path.to_owned()),
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                LedgerError::Broken { path: path.to_owned(), source }
+            }
             _ => source.into(),
         };
         let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(broken)?;
@@ -272,6 +312,14 @@ impl Ledger {
         } else {
             Err(LedgerError::Replaced(self.path.clone()))
         }
+    }
+
+    /// A number that changes whenever another connection, as that of a person's command, has written.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn words_of_others(&self) -> Result<i64, LedgerError> {
+        Ok(self.db.pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
 
     /// The row number of a mirror's directory, if there is one.
@@ -332,11 +380,18 @@ impl Ledger {
     }
 }
 
-/// Makes sure that the file is there and that only its owner can read and write it.
-fn private_file(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+fn of_migration(error: rusqlite_migration::Error) -> LedgerError {
+    match error {
+        rusqlite_migration::Error::RusqliteError { err, .. }
+            if matches!(
+                err.sqlite_error_code(),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::DiskFull)
+            ) =>
+        {
+            err.into()
+        }
+        other => LedgerError::Migration(other),
+    }
 }
 
 /// A `u64` with the same bits as the `i64` that SQLite keeps.

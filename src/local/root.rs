@@ -94,6 +94,15 @@ impl OpenRoot {
         Ok(retry_on_intr(|| self.beneath(path, flags))?)
     }
 
+    /// Blocking: when a directory of this file system last changed: its entries, or its own name.
+    pub(crate) fn changed_at(&self, dir: &MirrorPath) -> io::Result<Timestamp> {
+        let stat = rustix::fs::fstat(self.beneath(dir, OFlags::PATH | OFlags::DIRECTORY)?)?;
+        if stat.st_dev != self.identity.device {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(stat_of(&stat).ctime)
+    }
+
     fn beneath(&self, path: &MirrorPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if path.is_top() {

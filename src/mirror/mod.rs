@@ -6,6 +6,7 @@
 mod backoff;
 mod canary;
 mod cid;
+mod copy;
 mod debounce;
 mod decide;
 mod digest;
@@ -18,6 +19,7 @@ mod vigil;
 pub use backoff::Backoff;
 pub use canary::{Canary, Pulse};
 pub use cid::{Cid, CidBuilder, NotACid};
+pub use copy::{Copying, copying, is_unmoved};
 pub use debounce::Debouncer;
 pub use decide::{Decision, Kind, Observed, Policy, Recorded, Skip, Stat, State, Timestamp, decide};
 pub use digest::Digest;

@@ -6,6 +6,7 @@ mod opening;
 mod paths;
 mod plans;
 mod queue;
+mod rescue;
 mod sharing;
 
 use std::path::{Path, PathBuf};
