@@ -1,3 +1,5 @@
 //! What the agent keeps an eye on besides the files: its ledger, the clocks, its watcher, and what is its own.
 
+mod clock;
+mod ledger;
 mod watcher;

@@ -172,6 +172,7 @@ impl Minder {
                         return Ok(Ended::RootLost);
                     }
                 }
+                () = self.folder.rescan.notified() => vigil.woke(begun.elapsed()),
                 _ = still_there.tick() => {
                     let signs = hearing.as_ref().and_then(|(watcher, _)| watcher.signs());
                     if self.folder_is_lost() {

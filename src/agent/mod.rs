@@ -1,5 +1,6 @@
 //! The agent: starts a minder a mirror and the workers, tells the ledger how things stand, and stops them in order.
 
+mod keeper;
 mod minder;
 
 use std::path::Path;
@@ -11,9 +12,10 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::ledger::{AgentState, Auth, DstorFacts, LedgerError, Millis};
-use crate::plan::{AssembleError, Plan, Works};
+use crate::plan::{AssembleError, LEDGER, Plan, Works};
 use crate::upload::{Report, Stop, Uploader};
 
+use keeper::Keeper;
 use minder::Minder;
 
 /// The agent's row is not written more often than this.
@@ -63,6 +65,14 @@ pub async fn run(
     for _ in 0..plan.workers {
         tasks.spawn(Arc::clone(&uploader).work());
     }
+    let keeper = Arc::new(Keeper {
+        uploader: Arc::clone(&uploader),
+        folders: folders.clone(),
+        ledger: state_dir.join(LEDGER),
+        stop: ended.clone(),
+    });
+    tasks.spawn(Arc::clone(&keeper).keep_time());
+    tasks.spawn(keeper.keep_copy());
     let teller = tokio::spawn(tell(Arc::clone(&uploader), ended.clone()));
 
     let waiting = async {
@@ -79,7 +89,7 @@ pub async fn run(
         failed = waiting => failed,
     };
     if let Err(failed) = &result {
-        error!(reason = %failed, "the ledger cannot be written; ending");
+        error!(reason = %failed, "the ledger cannot be used; ending");
     }
 
     info!("stopping");
@@ -93,9 +103,11 @@ pub async fn run(
         let _ = tokio::time::timeout(Duration::from_secs(1), tasks.shutdown()).await;
     }
     let _ = teller.await;
-    let closing = uploader.queue.ledger().with(|ledger| {
+    let is_sound = result.is_ok();
+    let closing = uploader.queue.ledger().with(move |ledger| {
         ledger.recover_changes(Millis::MAX)?;
-        ledger.set_agent_state(AgentState::Stopped)
+        // A ledger that failed is not closed in order: the next start reads all of it before it believes it (D3, D4).
+        if is_sound { ledger.set_agent_state(AgentState::Stopped) } else { Ok(()) }
     });
     let closed = match closing.await {
         Ok(()) => uploader.queue.ledger().fold().await,

@@ -7,19 +7,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
-use reqwest::{Body, StatusCode, Url, redirect};
+use reqwest::{Body, StatusCode, Url};
 
 use super::answer::Answer;
 use super::exchange::{self, Next};
+use super::http::Http;
 use super::token::{CredentialSource, Token, TokenSource};
 use super::{error, wire};
 use crate::mirror::{Cid, Fault, Placement};
-
-/// How long making a connection may take.
-const CONNECT: Duration = Duration::from_secs(15);
-/// Connections that nobody used for so long are closed on this side: servers and proxies close theirs from about 60 s,
-/// and a request that meets such a close fails (E8).
-const IDLE: Duration = Duration::from_secs(20);
 
 /// How to reach dStor.
 pub struct ClientOptions {
@@ -40,7 +35,7 @@ pub struct ClientError(#[source] reqwest::Error);
 
 /// dStor, as seen from here. Shared by all workers.
 pub struct Client {
-    http: reqwest::Client,
+    http: Http,
     url: Url,
     tokens: TokenSource,
     stall_timeout: Duration,
@@ -64,24 +59,7 @@ impl Client {
     /// # Errors
     /// If TLS cannot be set up: with https, a machine needs its CA certificates.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("dstor-sync/", env!("CARGO_PKG_VERSION")))
-            // A redirect could carry the token, or the file, to another host (E27).
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(IDLE)
-            .tcp_nodelay(true);
-        #[cfg(any(target_os = "android", target_os = "linux"))]
-        {
-            // The library's own would be 30 s, whatever the config says.
-            builder = builder.tcp_user_timeout(options.stall_timeout);
-        }
-        if options.url.scheme() == "http" {
-            // Loopback only, see the config: neither a proxy nor a CA store has a part in it.
-            builder = builder.no_proxy().tls_certs_only([]);
-        }
-        let http = builder.build().map_err(ClientError)?;
+        let http = Http::new(&options.url, options.stall_timeout).map_err(ClientError)?;
         let tokens = TokenSource::new(
             http.clone(),
             endpoint(&options.url, wire::TEMP_TOKEN),
@@ -96,6 +74,12 @@ impl Client {
     #[must_use]
     pub fn tokens(&self) -> &TokenSource {
         &self.tokens
+    }
+
+    /// Leaves all connections behind: the machine slept, and they may be dead (F8). Uploads that are under way go on as
+    /// they can.
+    pub fn reconnect(&self) {
+        self.http.renew();
     }
 
     /// Uploads one file. `body` makes the file's bytes; it is called a second time if dStor refuses the token, and a body
@@ -141,6 +125,7 @@ impl Client {
 
         let mut request = self
             .http
+            .client()
             .post(endpoint(&self.url, wire::UPLOAD))
             .header(AUTHORIZATION, token.bearer())
             .header(CONTENT_TYPE, framing.content_type)

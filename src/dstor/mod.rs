@@ -5,6 +5,7 @@ mod client;
 pub mod credentials;
 mod error;
 pub mod exchange;
+mod http;
 mod lease;
 mod token;
 pub mod wire;

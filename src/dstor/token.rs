@@ -1,7 +1,7 @@
 //! One access token, shared by all workers and fetched once per lifetime: the rules of `lease` over HTTP.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
@@ -10,8 +10,10 @@ use tokio::sync::{Notify, watch};
 
 use super::client::{Answered, seconds};
 use super::credentials::Credentials;
+use super::http::Http;
 use super::lease::{Granted, Lease, Leased, Order, Standing, Want};
 use super::{error, wire};
+use crate::local::uptime;
 use crate::mirror::Fault;
 
 /// Where credentials come from, asked anew each time so that a changed file is noticed.
@@ -45,7 +47,7 @@ impl Token {
 
 /// Keeps the token. Ten workers with a refused token ask for one new token, not ten.
 pub struct TokenSource {
-    http: reqwest::Client,
+    http: Http,
     url: Url,
     lifetime: Duration,
     credentials: CredentialSource,
@@ -54,14 +56,12 @@ pub struct TokenSource {
     /// A fetch has ended.
     ended: Notify,
     facts: watch::Sender<TokenFacts>,
-    /// What the lease's times count from.
-    begun: Instant,
 }
 
 impl TokenSource {
     /// A source that has no token yet. `lifetime` is asked for; the service may give less.
     pub(super) fn new(
-        http: reqwest::Client,
+        http: Http,
         url: Url,
         lifetime: Duration,
         credentials: CredentialSource,
@@ -76,7 +76,6 @@ impl TokenSource {
             lease: Mutex::default(),
             ended: Notify::new(),
             facts: watch::channel(TokenFacts::default()).0,
-            begun: Instant::now(),
         }
     }
 
@@ -98,7 +97,7 @@ impl TokenSource {
             ended.as_mut().enable();
             let want = {
                 let mut lease = self.lease();
-                let want = lease.want(&wish, || (self.credentials)(), self.begun.elapsed());
+                let want = lease.want(&wish, || (self.credentials)(), uptime());
                 self.publish(&lease);
                 want
             };
@@ -115,7 +114,7 @@ impl TokenSource {
     /// Returns the fault.
     pub fn refuse(&self, number: u64) -> Fault {
         let mut lease = self.lease();
-        let fault = lease.refused_again(number, self.begun.elapsed());
+        let fault = lease.refused_again(number, uptime());
         self.publish(&lease);
         fault
     }
@@ -130,7 +129,7 @@ impl TokenSource {
             i64::try_from((asked_at + life).as_millis()).ok()
         });
         let mut lease = self.lease();
-        let leased = lease.fetched(order, granted, self.begun.elapsed());
+        let leased = lease.fetched(order, granted, uptime());
         if let Some(expires_at) = expires_at {
             self.facts.send_modify(|facts| facts.expires_at = expires_at);
         }
@@ -143,12 +142,12 @@ impl TokenSource {
         let (request, asked_with) = match credentials {
             Credentials::ApiKey(key) => {
                 let key = sensitive(key)?;
-                let request = self.http.get(self.url.clone());
+                let request = self.http.client().get(self.url.clone());
                 (request.header(wire::API_KEY, key.clone()).header(wire::X_API_KEY, key), "API key")
             }
             Credentials::Login { email, password } => {
                 let login = wire::Login { email: email.clone(), password: password.expose_secret().to_owned() };
-                (self.http.post(self.url.clone()).json(&login), "e-mail and password")
+                (self.http.client().post(self.url.clone()).json(&login), "e-mail and password")
             }
         };
         let expiration = now + self.lifetime;

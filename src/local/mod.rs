@@ -7,6 +7,7 @@ mod root;
 mod rules;
 mod scan;
 mod tree;
+mod uptime;
 mod watch;
 
 pub use read::{Content, ReadError, Reading};
@@ -14,4 +15,5 @@ pub use root::{Identity, Look, OpenRoot, RootError};
 pub use rules::RuleBook;
 pub use scan::{Difference, Known, Scan, ScanError, ScanSummary};
 pub use tree::{Name, Tree};
+pub use uptime::uptime;
 pub use watch::{Heard, Hearing, WatchError, Watcher, sends_no_events};

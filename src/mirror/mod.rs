@@ -6,6 +6,7 @@
 mod backoff;
 mod canary;
 mod cid;
+mod clock;
 mod copy;
 mod debounce;
 mod decide;
@@ -19,6 +20,7 @@ mod vigil;
 pub use backoff::Backoff;
 pub use canary::{Canary, Pulse};
 pub use cid::{Cid, CidBuilder, NotACid};
+pub use clock::{Jump, Moment, Passed, TICK, passed};
 pub use copy::{Copying, copying, is_unmoved};
 pub use debounce::Debouncer;
 pub use decide::{Decision, Kind, Observed, Policy, Recorded, Skip, Stat, State, Timestamp, decide};

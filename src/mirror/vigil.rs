@@ -72,6 +72,11 @@ impl Vigil {
         self.scan_by(now + BETWEEN_SCANS);
     }
 
+    /// The machine slept, or this process was stopped: events may have been lost, and nobody can tell (F8, F9).
+    pub fn woke(&mut self, now: Duration) {
+        self.hear_of_loss(now);
+    }
+
     /// Something happened to the mirror's directory itself, and it is still the same one. It may have been removed and
     /// made again with the same number, and is not watched then.
     pub fn root_is_there(&mut self, now: Duration) {

@@ -23,6 +23,8 @@ pub struct Folder {
     pub rules: RuleBook,
     /// Rung when a worker finds the directory missing or another one.
     pub root_lost: Notify,
+    /// Rung when events may have been lost and everything is to be compared.
+    pub rescan: Notify,
     root: Mutex<Option<Identity>>,
     watcher: Mutex<Option<Arc<Watcher>>>,
 }
@@ -39,6 +41,7 @@ impl Folder {
             comment,
             rules: RuleBook::new(exclude, *hidden),
             root_lost: Notify::new(),
+            rescan: Notify::new(),
             root: Mutex::default(),
             watcher: Mutex::default(),
         }

@@ -1,0 +1,162 @@
+//! What the agent looks after beside its mirrors: the clocks, the ledger's file, and the ledger's daily copy.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::ledger::{CopyError, Interrupt, Ledger, LedgerError, copied_at, discard_copy, make_copy};
+use crate::local::uptime;
+use crate::mirror::{Copying, Jump, Moment, Passed, TICK, copying, passed};
+use crate::upload::{Folder, Queue, Stop, Uploader};
+
+/// After a copy that failed the next is tried after this.
+const COPY_AGAIN: Duration = Duration::from_secs(3600);
+/// The first look at how old the copy is comes this long after the start.
+const FIRST_COPY: Duration = Duration::from_secs(2);
+/// A change that is due sooner than this is reason to wait with the copy.
+const SOON: i64 = 10_000;
+
+pub(super) struct Keeper {
+    pub(super) uploader: Arc<Uploader>,
+    pub(super) folders: Vec<Arc<Folder>>,
+    pub(super) ledger: PathBuf,
+    pub(super) stop: watch::Receiver<Stop>,
+}
+
+impl Keeper {
+    /// Looks at the clocks, and at whether the ledger is still the one that is open. Writes nothing unless something
+    /// happened.
+    pub(super) async fn keep_time(self: Arc<Self>) -> Result<(), LedgerError> {
+        let queue = &self.uploader.queue;
+        let mut before = moment(queue);
+        let mut told = None;
+        while !self.stopped_within(TICK).await {
+            let now = moment(queue);
+            let Passed { stood_still, jump } = passed(before, now);
+            before = now;
+            if let Some(jump) = jump {
+                self.clock_jumped(jump).await?;
+            }
+            if let Some(length) = stood_still {
+                self.woke(length);
+            }
+            // Whoever runs `accept` writes to the ledger beside us; it is noticed here.
+            let words = match queue.ledger().with(Ledger::words_of_others).await {
+                // Others wait for room, and so may this.
+                Err(LedgerError::Full) => continue,
+                words => words?,
+            };
+            if told.replace(words) != Some(words) {
+                queue.wake();
+            }
+        }
+        Ok(())
+    }
+
+    async fn clock_jumped(&self, jump: Jump) -> Result<(), LedgerError> {
+        let queue = &self.uploader.queue;
+        match jump {
+            Jump::Back(by) => {
+                warn!(by_s = by.as_secs(), "the clock was set back");
+                let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+                queue.with_room(move |ledger| ledger.bring_forward(by)).await?;
+                // What it says of times is by a clock that nobody has any more.
+                if let Err(error) = discard_copy(&self.ledger) {
+                    warn!(%error, "the ledger's copy cannot be removed");
+                }
+                queue.wake();
+            }
+            // What waits is due earlier than was meant. That is no harm: the gate before dStor does not go by this clock.
+            Jump::Ahead(by) => {
+                info!(by_s = by.as_secs(), "the clock was set ahead");
+                queue.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// The machine slept, or this process was stopped: connections may be dead, and events may have been lost (F8, F9).
+    fn woke(&self, length: Duration) {
+        info!(for_s = length.as_secs(), "stood still; scanning");
+        self.uploader.client.reconnect();
+        for folder in &self.folders {
+            folder.rescan.notify_one();
+        }
+        self.uploader.queue.wake();
+    }
+
+    /// Makes the ledger's copy once a day, when there is nothing else to do.
+    pub(super) async fn keep_copy(self: Arc<Self>) -> Result<(), LedgerError> {
+        let mut due_since: Option<Instant> = None;
+        let mut wait = FIRST_COPY;
+        while !self.stopped_within(wait).await {
+            let age = copied_at(&self.ledger).and_then(|at| SystemTime::now().duration_since(at).ok());
+            let waited = due_since.map_or(Duration::ZERO, |since| since.elapsed());
+            wait = match copying(age, waited, self.is_quiet().await?) {
+                Copying::Now => {
+                    due_since = None;
+                    self.copy().await?;
+                    COPY_AGAIN
+                }
+                Copying::WhenQuiet(wait) => {
+                    due_since.get_or_insert_with(Instant::now);
+                    wait
+                }
+                Copying::Later(wait) => {
+                    due_since = None;
+                    wait
+                }
+            };
+        }
+        Ok(())
+    }
+
+    async fn copy(&self) -> Result<(), LedgerError> {
+        let (ledger, now) = (self.ledger.clone(), self.uploader.queue.clock().now());
+        let reader: Arc<Mutex<Option<Interrupt>>> = Arc::default();
+        let slot = Arc::clone(&reader);
+        let begun = move |interrupt| *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(interrupt);
+        let making = tokio::task::spawn_blocking(move || make_copy(&ledger, now, begun));
+        let mut stop = self.stop.clone();
+        let made = tokio::select! {
+            biased;
+            () = Stop::wait(&mut stop) => {
+                // Nobody waits for a copy to stop; and who folds the ledger would wait for its reader.
+                if let Some(interrupt) = reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    interrupt();
+                }
+                return Ok(());
+            }
+            made = making => made,
+        };
+        match made.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(Ok(())) => debug!("the ledger was copied"),
+            // Reading all of it is how a damaged page is found that nobody needed for long.
+            Ok(Err(CopyError::Ledger(error))) if error.is_damage() => return Err(error),
+            Ok(Err(error)) => warn!(error = %anyhow::Error::from(error).root_cause(), "the ledger could not be copied"),
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => {}
+        }
+        Ok(())
+    }
+
+    async fn is_quiet(&self) -> Result<bool, LedgerError> {
+        let queue = &self.uploader.queue;
+        let outlook = queue.outlook().await?;
+        let soon = queue.clock().now().saturating_add(SOON);
+        Ok(outlook.claimed == 0 && outlook.next_due_at.is_none_or(|due_at| due_at > soon))
+    }
+
+    /// Waits, but not longer than until it is time to stop; `true` if it is.
+    async fn stopped_within(&self, wait: Duration) -> bool {
+        let mut stop = self.stop.clone();
+        tokio::time::timeout(wait, Stop::wait(&mut stop)).await.is_ok()
+    }
+}
+
+fn moment(queue: &Queue) -> Moment {
+    Moment { of_day: queue.clock().now(), elapsed: uptime() }
+}
