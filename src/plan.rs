@@ -41,6 +41,8 @@ pub struct Plan {
     pub stall_timeout: Duration,
     /// What to mirror.
     pub mirrors: Vec<MirrorPlan>,
+    /// Files and directories of ours that no mirror takes; absolute, without links. The state directory is one in any case.
+    pub own: Vec<PathBuf>,
     /// Quiet time before a changed file is looked at.
     pub settle: Duration,
     /// A file that never goes quiet is looked at anyway after this.
@@ -111,10 +113,13 @@ impl Plan {
             ledger.recover_changes(latest)?;
             Ok(ids)
         })?;
+        let state = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
+        let own: Arc<[PathBuf]> = self.own.iter().cloned().chain([state]).collect();
         let folders: Vec<Arc<Folder>> = ids
             .into_iter()
             .zip(&self.mirrors)
-            .map(|(id, mirror)| Arc::new(Folder::new(id, &mirror.settings, mirror.comment.clone())))
+            .map(|(id, mirror)| Folder::new(id, &mirror.settings, mirror.comment.clone()).without(Arc::clone(&own)))
+            .map(Arc::new)
             .collect();
         let client = Client::new(ClientOptions {
             url: self.url.clone(),

@@ -57,7 +57,7 @@ pub(super) async fn prepare(global: &Global, run: &Run, output: &Output) -> Resu
             Ok(found.map(|(credentials, _)| credentials))
         });
         let url = config.dstor.url.clone();
-        let plan = plan(url.clone(), url.as_str(), credentials, &config);
+        let plan = plan(url.clone(), url.as_str(), credentials, &config, &environment);
         return Ok(Setup { plan, state_dir, sandbox: None });
     }
     let sandbox = start_sandbox(&state_dir).await?;
@@ -65,7 +65,7 @@ pub(super) async fn prepare(global: &Global, run: &Run, output: &Output) -> Resu
     let credentials: CredentialSource = Arc::new(move || Ok(Some(Credentials::ApiKey(key.clone()))));
     let url = Url::parse(&sandbox.url()).map_err(|_| Failure::new(Exit::Attention, "the sandbox has no address"))?;
     // Its port may differ from run to run; what it holds does not.
-    let plan = plan(url, SANDBOX, credentials, &config);
+    let plan = plan(url, SANDBOX, credentials, &config, &environment);
     Ok(Setup { plan, state_dir, sandbox: Some(sandbox) })
 }
 
@@ -100,7 +100,7 @@ fn never_seen(config: &Config, state_dir: &std::path::Path, output: &Output) -> 
     Ok(())
 }
 
-fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config) -> Plan {
+fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config, environment: &Environment) -> Plan {
     Plan {
         url,
         credentials,
@@ -125,6 +125,7 @@ fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config)
                 rescan: mirror.rescan,
             })
             .collect(),
+        own: config.own_paths(environment),
         settle: config.watch.settle,
         max_delay: config.watch.max_delay,
         workers: config.upload.workers,

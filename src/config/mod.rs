@@ -235,7 +235,7 @@ impl Config {
             for (what, file) in self.own_files() {
                 if places::resolve(file).starts_with(&mirror.path) {
                     warnings.push(format!(
-                        "the mirror {} holds {what} {}: unless `exclude` names it, it is uploaded too",
+                        "the mirror {} holds {what} {}: it is left out, but copies that an editor makes of it are not",
                         quoted(&mirror.path),
                         quoted(file)
                     ));
@@ -260,6 +260,14 @@ impl Config {
             }
         }
         warnings
+    }
+
+    /// Blocking: the files and directories, without links, that no mirror may take: the config, the files with secrets, and
+    /// where systemd hands over credentials.
+    #[must_use]
+    pub fn own_paths(&self, environment: &Environment) -> Vec<PathBuf> {
+        let handed = environment.get("CREDENTIALS_DIRECTORY").map(Path::new);
+        self.own_files().into_iter().map(|(_, file)| file).chain(handed).map(places::resolve).collect()
     }
 
     /// The config and the files with secrets, and what each is called.

@@ -556,9 +556,9 @@ fn what_is_allowed_and_odd_is_warned_of() {
     );
     let told = world.config().warnings().join("\n").replace(&world.top.display().to_string(), "TOP");
     insta::assert_snapshot!(told, @r"
-    the mirror `TOP/c` holds the config `TOP/c/config.toml`: unless `exclude` names it, it is uploaded too
+    the mirror `TOP/c` holds the config `TOP/c/config.toml`: it is left out, but copies that an editor makes of it are not
     the mirror `TOP/c` goes to the dStor directory #7 by its number: files in subdirectories are skipped; give `remote` to mirror them too
-    the mirror `TOP/photos` holds the API key file `TOP/photos/key`: unless `exclude` names it, it is uploaded too
+    the mirror `TOP/photos` holds the API key file `TOP/photos/key`: it is left out, but copies that an editor makes of it are not
     the mirrors `TOP/photos` and `TOP/docs` go to the same dStor directory `photos`: files of the same name take each other's place there
     ");
     assert!(World::with("[[mirror]]\npath = \"TOP/docs\"").config().warnings().is_empty());

@@ -11,7 +11,7 @@ mod uptime;
 mod watch;
 
 pub use read::{Content, ReadError, Reading};
-pub use root::{Identity, Look, OpenRoot, RootError};
+pub use root::{Identity, Look, OpenRoot, Own, RootError};
 pub use rules::RuleBook;
 pub use scan::{Difference, Known, Scan, ScanError, ScanSummary};
 pub use tree::{Name, Tree};

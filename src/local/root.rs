@@ -54,6 +54,16 @@ pub enum RootError {
 pub struct OpenRoot {
     fd: OwnedFd,
     identity: Identity,
+    own: Vec<Own>,
+}
+
+/// A file or directory of ours that no mirror takes, wherever it is found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Own {
+    /// Who it is now; `None`: it is not there.
+    pub identity: Option<Identity>,
+    /// Where it lies in this mirror, if it does: another may take its place there, as when an editor saves it.
+    pub path: Option<MirrorPath>,
 }
 
 /// What is at a path, with the permission bits that a restore would need.
@@ -81,8 +91,14 @@ impl OpenRoot {
         let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
         match expected {
             Some(expected) if expected != identity => Err(RootError::Another(path.to_owned())),
-            _ => Ok(Self { fd, identity }),
+            _ => Ok(Self { fd, identity, own: Vec::new() }),
         }
+    }
+
+    /// The same directory, with these left out of it as [`Kind::Own`].
+    #[must_use]
+    pub fn without(self, own: Vec<Own>) -> Self {
+        Self { own, ..self }
     }
 
     /// Opens `path` without following any link in it and without waiting for the other end of a pipe.
@@ -138,7 +154,17 @@ impl OpenRoot {
     }
 
     pub(crate) fn look_of(&self, stat: &rustix::fs::Stat) -> Look {
+        self.look_at(None, stat)
+    }
+
+    fn look_at(&self, path: Option<&MirrorPath>, stat: &rustix::fs::Stat) -> Look {
         let version = stat_of(stat);
+        if self.is_own(path, stat) {
+            // Always the same, so that it is recorded once and not at each change of it.
+            let epoch = Timestamp { seconds: 0, nanos: 0 };
+            let same = Stat { size: 0, mtime: epoch, ctime: epoch, inode: version.inode };
+            return Look { observed: Observed::Other(Kind::Own, same), mode: 0 };
+        }
         let observed = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Observed::File(version),
             FileType::Directory if stat.st_dev == self.identity.device => Observed::Directory,
@@ -151,6 +177,13 @@ impl OpenRoot {
             }
         };
         Look { observed, mode: stat.st_mode & 0o7777 }
+    }
+}
+
+impl OpenRoot {
+    fn is_own(&self, path: Option<&MirrorPath>, stat: &rustix::fs::Stat) -> bool {
+        let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
+        self.own.iter().any(|own| own.identity == Some(identity) || (own.path.is_some() && own.path.as_ref() == path))
     }
 }
 
@@ -171,7 +204,7 @@ impl Tree for OpenRoot {
                 .and_then(|dir| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))
         };
         match looked {
-            Ok(stat) => Ok(self.look_of(&stat)),
+            Ok(stat) => Ok(self.look_at(Some(path), &stat)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(missing),
             Err(error) => Err(error.into()),
         }
@@ -191,7 +224,10 @@ impl Tree for OpenRoot {
                 continue;
             }
             match rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => names.push(Name { bytes: name.into(), look: self.look_of(&stat) }),
+                Ok(stat) => {
+                    let path = if self.own.is_empty() { None } else { dir.join(name) };
+                    names.push(Name { bytes: name.into(), look: self.look_at(path.as_ref(), &stat) });
+                }
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
             }

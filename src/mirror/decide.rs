@@ -75,6 +75,9 @@ pub enum Kind {
     Device,
     /// A directory in which another file system is mounted.
     Mount,
+    /// A file or directory of dstor-sync's own, found by who it is and not by its path: what it keeps there changes at each
+    /// upload, and may be secret (G12).
+    Own,
 }
 
 /// What is at a path right now.
@@ -148,12 +151,13 @@ pub enum Skip {
 
 impl Skip {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Kind(Kind::Symlink),
         Self::Kind(Kind::Fifo),
         Self::Kind(Kind::Socket),
         Self::Kind(Kind::Device),
         Self::Kind(Kind::Mount),
+        Self::Kind(Kind::Own),
         Self::TooLarge,
         Self::NameNotUtf8,
         Self::BelowRemoteId,
@@ -169,6 +173,7 @@ impl Skip {
             Self::Kind(Kind::Socket) => "socket",
             Self::Kind(Kind::Device) => "device",
             Self::Kind(Kind::Mount) => "mount",
+            Self::Kind(Kind::Own) => "own",
             Self::TooLarge => "too_large",
             Self::NameNotUtf8 => "name_not_utf8",
             Self::BelowRemoteId => "below_remote_id",
@@ -185,6 +190,7 @@ impl Skip {
             Self::Kind(Kind::Socket) => "a socket, not a file",
             Self::Kind(Kind::Device) => "a device, not a file",
             Self::Kind(Kind::Mount) => "another file system is mounted here; add a mirror of its own for it",
+            Self::Kind(Kind::Own) => "dstor-sync's own: its state, configuration and credentials are never uploaded",
             Self::TooLarge => "larger than the mirror's `max_file_size`",
             Self::NameNotUtf8 => "its name is not UTF-8, and names travel to dStor as UTF-8; rename it",
             Self::BelowRemoteId => {

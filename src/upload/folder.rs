@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use crate::ledger::{MirrorId, MirrorSettings};
-use crate::local::{Identity, OpenRoot, RootError, RuleBook, Watcher};
-use crate::mirror::Policy;
+use crate::local::{Identity, OpenRoot, Own, RootError, RuleBook, Watcher};
+use crate::mirror::{MirrorPath, Policy};
 
 /// A mirror at work, shared by those who scan, watch and upload it.
 pub struct Folder {
@@ -25,6 +25,7 @@ pub struct Folder {
     pub root_lost: Notify,
     /// Rung when events may have been lost and everything is to be compared.
     pub rescan: Notify,
+    own: Arc<[PathBuf]>,
     root: Mutex<Option<Identity>>,
     watcher: Mutex<Option<Arc<Watcher>>>,
 }
@@ -42,9 +43,16 @@ impl Folder {
             rules: RuleBook::new(exclude, *hidden),
             root_lost: Notify::new(),
             rescan: Notify::new(),
+            own: Arc::default(),
             root: Mutex::default(),
             watcher: Mutex::default(),
         }
+    }
+
+    /// The same folder, with these files and directories of ours never taken for its own; absolute, without links.
+    #[must_use]
+    pub fn without(self, own: Arc<[PathBuf]>) -> Self {
+        Self { own, ..self }
     }
 
     /// Blocking: opens the directory, if it is the one that is believed in.
@@ -53,10 +61,21 @@ impl Folder {
     /// [`RootError::Missing`] also while nobody is believed in.
     pub fn open(&self) -> Result<OpenRoot, RootError> {
         let believed = *self.root.lock().unwrap_or_else(PoisonError::into_inner);
-        match believed {
+        let root = match believed {
             Some(identity) => OpenRoot::open(&self.path, Some(identity)),
             None => Err(RootError::Missing(self.path.clone())),
-        }
+        };
+        Ok(root?.without(self.own_now()))
+    }
+
+    /// Who our own files are: looked up each time, as any of them may be saved anew as another one.
+    fn own_now(&self) -> Vec<Own> {
+        let own = self.own.iter();
+        own.map(|own| Own {
+            identity: Identity::of_path(own).ok(),
+            path: MirrorPath::relative(&self.path, own).filter(|path| !path.is_top()),
+        })
+        .collect()
     }
 
     /// Believes from now on that the directory is this one; `None`: that it is not there.
