@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::ledger::{
     AgentLock, AgentState, Auth, Counts, Ledger, LedgerError, MirrorId, MirrorRow, Watching, set_aside_in,
 };
-use crate::mirror::Placement;
+use crate::mirror::{EMPTIED, Placement};
 use crate::plan::LEDGER;
 use crate::wording::{JsonPath, time};
 
@@ -212,7 +212,7 @@ impl Status {
     #[must_use]
     pub fn needs_attention(&self) -> bool {
         // Quota and permissions do not mend themselves; what does is no problem of a person.
-        let needs_hands = |problem: &ProblemStatus| matches!(problem.code.as_str(), "quota" | "unreadable");
+        let needs_hands = |problem: &ProblemStatus| matches!(problem.code.as_str(), "quota" | "unreadable" | EMPTIED);
         // The mirrors are well without the damaged ledger; but what damaged it may damage the next one, or the files.
         !self.set_aside.is_empty()
             || matches!(self.dstor.auth, "refused" | "missing")

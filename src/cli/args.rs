@@ -92,6 +92,14 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: RootCommand,
     },
+    /// Let files that are suddenly empty be uploaded as they are
+    ///
+    /// When many files of a mirror that held something are empty all at once, as after a crash, they are not uploaded: they
+    /// would take the place of the good ones. Restore them, and they go on by themselves; or accept them with this.
+    #[command(
+        after_help = "Examples:\n  dstor-sync accept ~/Documents\n  dstor-sync accept ~/Documents/logs ~/Documents/notes.txt"
+    )]
+    Accept(Emptied),
     /// Run a local dStor, for trying and testing
     #[command(
         after_help = "Examples:\n  dstor-sync sandbox\n  dstor-sync sandbox --listen 127.0.0.1:4747 --misbehave 'upload 503 x3'"
@@ -209,6 +217,15 @@ pub(super) struct Accept {
     /// The mirror's directory
     #[arg(value_name = "DIR")]
     pub(super) dir: PathBuf,
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Args)]
+pub(super) struct Emptied {
+    /// Files, or directories with all below them
+    #[arg(value_name = "PATH", required = true)]
+    pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) which: Which,
 }

@@ -1,5 +1,6 @@
 //! The command line: arguments in, text and exit status out. Nothing else prints.
 
+mod accept;
 mod agent;
 mod args;
 mod config;
@@ -62,6 +63,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Config { command: ConfigCommand::Check } => config::check(&global, output),
         Command::Config { command: ConfigCommand::Show } => config::show(&global, output),
         Command::Root { command: RootCommand::Accept(command) } => root::accept(&global, &command, output),
+        Command::Accept(command) => accept::run(&global, &command, output),
         Command::Sandbox(command) => sandbox::run(&global, command, output),
     }
 }

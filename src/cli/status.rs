@@ -1,5 +1,6 @@
 //! `status`: the answer first, then the numbers, then what to do.
 
+use crate::mirror::EMPTIED;
 use crate::status::{MirrorStatus, Status};
 use crate::wording::{bytes, files, shown};
 
@@ -158,6 +159,9 @@ fn answer(status: &Status) -> (String, Tone) {
     }
     if !status.set_aside.is_empty() {
         return ("needs you: the ledger was damaged; nothing is lost, but look at its disk".into(), Tone::Bad);
+    }
+    if status.problems.iter().any(|problem| problem.code == EMPTIED) {
+        return ("needs you: many files are suddenly empty, and are not uploaded; see below".into(), Tone::Bad);
     }
     if status.needs_attention() {
         return ("needs you: see below".into(), Tone::Bad);

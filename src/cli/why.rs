@@ -3,7 +3,7 @@
 use crate::dstor::link;
 use crate::ledger::{Entry, EntryState, Ledger, MirrorRow};
 use crate::local::{OpenRoot, Tree as _};
-use crate::mirror::{Decision, Included, MirrorPath, Observed, State, decide};
+use crate::mirror::{Decision, EMPTIED, Included, MirrorPath, Observed, State, decide};
 use crate::upload::Folder;
 use crate::wording::{shown, time};
 
@@ -77,7 +77,9 @@ fn explain(name: &str, entry: &Entry, observed: &Observed, folder: &Folder, url:
         }
         EntryState::Uploading => output.line(format_args!("{name}: uploading now")),
         EntryState::Pending => {
-            let next = entry.next_attempt_at.map_or("when its mirror is back".into(), time);
+            let is_emptied = entry.reason.as_ref().is_some_and(|(code, _)| code == EMPTIED);
+            let held = if is_emptied { "when it is filled again, or accepted" } else { "when its mirror is back" };
+            let next = entry.next_attempt_at.map_or(held.into(), time);
             let tries = entry.attempts;
             match reason {
                 Some(reason) => {

@@ -118,10 +118,13 @@ impl Ledger {
     /// As SQLite says.
     pub fn push(&self, mirror: MirrorId, pushes: &[Push], urgency: Urgency, now: Millis) -> Result<(), LedgerError> {
         let mut add = self.db.prepare_cached(match urgency {
+            // What is held for being empty is worth a look, too: it may have been filled again.
             Urgency::Event => {
                 "INSERT INTO changes (directory_id, name, size, since, due_at, heard) VALUES (?1, ?2, ?3, ?4, ?5, 1)
-                 ON CONFLICT DO UPDATE SET generation = generation + 1, attempts = 0, code = NULL, message = NULL,
-                   heard = 1, size = excluded.size, due_at = iif(due_at = 9223372036854775807, due_at, excluded.due_at)"
+                 ON CONFLICT DO UPDATE SET generation = generation + 1, attempts = 0,
+                   code = iif(code = 'emptied', code, NULL), message = iif(code = 'emptied', message, NULL), heard = 1,
+                   size = excluded.size,
+                   due_at = iif(due_at = 9223372036854775807 AND code IS NOT 'emptied', due_at, excluded.due_at)"
             }
             // Claimed just now, it may have changed after the worker looked: it is to be looked at once more.
             Urgency::Scan => {

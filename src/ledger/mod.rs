@@ -6,6 +6,7 @@
 
 mod changes;
 mod copy;
+mod emptied;
 mod file;
 mod files;
 mod lock;

@@ -8,7 +8,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 
 use super::{Name, RuleBook, Tree};
-use crate::mirror::{Decision, Kind, MirrorPath, Observed, Policy, Recorded, Rules, State, decide};
+use crate::mirror::{Decision, Kind, MirrorPath, Observed, Policy, Recorded, Rules, State, decide, is_emptied};
 
 /// A path at which disk and record disagree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +17,14 @@ pub struct Difference {
     pub path: MirrorPath,
     /// What is there.
     pub observed: Observed,
+    /// Whether it is a file that held something when it was stored, and is empty now.
+    pub is_emptied: bool,
+}
+
+impl Difference {
+    fn at(path: MirrorPath, observed: Observed) -> Self {
+        Self { path, observed, is_emptied: false }
+    }
 }
 
 /// What is known of a mirror, a directory at a time. Whoever keeps records brings it.
@@ -119,7 +127,7 @@ impl Scan<'_> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(_) => {
                     summary.unreadable += 1;
-                    self.hand_over(known, &mut summary, dir, Observed::Directory)?;
+                    self.hand_over(known, &mut summary, Difference::at(dir, Observed::Directory))?;
                     continue;
                 }
             };
@@ -160,7 +168,7 @@ impl Scan<'_> {
                 summary.excluded += 1;
                 let file_taken = recorded.is_some_and(|row| is_taken(&row));
                 if file_taken || (is_known_directory && known.has_taken_below(&path).map_err(ScanError::Known)?) {
-                    self.hand_over(known, summary, path, observed)?;
+                    self.hand_over(known, summary, Difference::at(path, observed))?;
                 }
                 continue;
             }
@@ -168,7 +176,7 @@ impl Scan<'_> {
                 Observed::Directory => {
                     // A file's row at a directory's path: the file is gone.
                     if recorded.is_some_and(|row| row.state != State::Gone) {
-                        self.hand_over(known, summary, path.clone(), observed)?;
+                        self.hand_over(known, summary, Difference::at(path.clone(), observed))?;
                     }
                     steps.push(Step { dir: path, chain: chain.to_vec() });
                 }
@@ -178,7 +186,8 @@ impl Scan<'_> {
                     let admitted = self.policy.admit(stat.size, &bytes, &place);
                     let hides = is_known_directory && known.has_present_below(&path).map_err(ScanError::Known)?;
                     if hides || decide(&observed, recorded.as_ref(), admitted) != Decision::Nothing {
-                        self.hand_over(known, summary, path, observed)?;
+                        let is_emptied = is_emptied(&observed, recorded.as_ref());
+                        self.hand_over(known, summary, Difference { path, observed, is_emptied })?;
                     }
                 }
                 Observed::Other(kind, _) => {
@@ -187,7 +196,7 @@ impl Scan<'_> {
                         && kind != Kind::Mount
                         && known.has_present_below(&path).map_err(ScanError::Known)?;
                     if hides || decide(&observed, recorded.as_ref(), Ok(())) != Decision::Nothing {
-                        self.hand_over(known, summary, path, observed)?;
+                        self.hand_over(known, summary, Difference::at(path, observed))?;
                     }
                 }
                 // What was listed was there.
@@ -212,14 +221,14 @@ impl Scan<'_> {
             if decide(&Observed::Missing, Some(&recorded), Ok(())) != Decision::Nothing
                 && let Some(path) = dir.join(&name)
             {
-                self.hand_over(known, summary, path, Observed::Missing)?;
+                self.hand_over(known, summary, Difference::at(path, Observed::Missing))?;
             }
         }
         while let Some(name) = directories.next_if(|name| is_before(name)) {
             if let Some(path) = dir.join(&name)
                 && known.has_present_below(&path).map_err(ScanError::Known)?
             {
-                self.hand_over(known, summary, path, Observed::Missing)?;
+                self.hand_over(known, summary, Difference::at(path, Observed::Missing))?;
             }
         }
         Ok(())
@@ -229,11 +238,10 @@ impl Scan<'_> {
         &self,
         known: &mut K,
         summary: &mut ScanSummary,
-        path: MirrorPath,
-        observed: Observed,
+        difference: Difference,
     ) -> Result<(), ScanError<K::Error>> {
         summary.differences += 1;
-        known.differs(Difference { path, observed }).map_err(ScanError::Known)
+        known.differs(difference).map_err(ScanError::Known)
     }
 }
 

@@ -10,8 +10,8 @@ use super::reconcile::quiet_in;
 use crate::ledger::{Claim, HELD, Ledger, LedgerError, Millis, Settlement, Stored};
 use crate::local::{Content, Look, ReadError, ScanSummary};
 use crate::mirror::{
-    Backoff, Cid, Decision, Digest, Fault, Kind, Observed, Placement, Policy, Scope, Skip, Stat, State, Timestamp,
-    Verdict, decide,
+    Backoff, Cid, Decision, Digest, EMPTIED, Fault, Kind, Observed, Placement, Policy, Scope, Skip, Stat, State,
+    Timestamp, Verdict, decide, is_emptied,
 };
 
 /// A file read in the tick in which it changed is compared again after this: longer than any file system's tick.
@@ -96,6 +96,8 @@ pub enum Ending {
     Deferred(Duration),
     /// Its mirror is not there: put back until it is.
     Held,
+    /// Still empty, like many others: put back, with the reason that it has.
+    StillEmptied,
     /// Put back after a failure.
     Postponed {
         /// A fixed word.
@@ -163,6 +165,9 @@ impl<'a> Errand<'a> {
             Observed::Missing | Observed::Directory | Observed::Other(..) => Ok(()),
         };
         let mut decision = decide(&observed, recorded, admitted);
+        if self.claim.code.as_deref() == Some(EMPTIED) && is_emptied(&observed, recorded) {
+            return Next::End(Ending::StillEmptied);
+        }
         if self.claim.is_heard {
             decision = decision.after_event(&observed, recorded);
         }
@@ -356,6 +361,7 @@ impl Ending {
             }
             Self::Deferred(wait) => ledger.defer(claim, after_now(now, *wait)),
             Self::Held => ledger.defer(claim, if is_back() { after_now(now, LOOK_AGAIN) } else { HELD }),
+            Self::StillEmptied => ledger.defer(claim, HELD),
             Self::Postponed { code, message, is_unsure, wait } => {
                 ledger.postpone(claim, code, message, *is_unsure, after_now(now, *wait))
             }
@@ -374,7 +380,7 @@ impl Ending {
         match self {
             Self::Settled(_, _, happened) => happened.clone(),
             Self::Postponed { message, wait, .. } => Some(Happened::Postponed(message.clone(), *wait)),
-            Self::Deferred(_) | Self::Held => None,
+            Self::Deferred(_) | Self::Held | Self::StillEmptied => None,
         }
     }
 }

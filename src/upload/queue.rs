@@ -84,6 +84,17 @@ impl Queue {
         Ok(())
     }
 
+    /// Blocking: takes the emptied files that a whole scan found; returns how many are held.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn hold_emptied_blocking(&self, mirror: MirrorId, found: Vec<Push>) -> Result<u64, LedgerError> {
+        let now = self.clock.now();
+        let held = self.ledger.with_blocking(move |ledger| ledger.hold_emptied(mirror, found, now))?;
+        self.filled.notify_waiters();
+        Ok(held)
+    }
+
     /// Wakes the workers: changes may be due that were held.
     pub fn wake(&self) {
         self.filled.notify_waiters();

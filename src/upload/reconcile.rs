@@ -47,8 +47,13 @@ impl Reconciler<'_> {
     /// [`ReconcileError::Root`] if the directory was another one at the end: what was missing then says nothing (A10).
     pub fn run(&self, folder: &Folder, top: &MirrorPath) -> Result<ScanSummary, ReconcileError> {
         let now = self.queue.clock().now();
-        let mut pushes = Vec::new();
+        let (mut pushes, mut emptied) = (Vec::new(), Vec::new());
         let mut take = |difference: Difference| {
+            // Only who has seen all of the mirror knows whether they are too many.
+            if difference.is_emptied && top.is_top() {
+                emptied.push(push_of(difference, now, self.settle));
+                return Ok(());
+            }
             pushes.push(push_of(difference, now, self.settle));
             if pushes.len() >= BATCH {
                 self.queue.push_blocking(folder.id, std::mem::take(&mut pushes), Urgency::Scan)?;
@@ -59,6 +64,15 @@ impl Reconciler<'_> {
         let summary = scanned?;
         if !pushes.is_empty() {
             self.queue.push_blocking(folder.id, pushes, Urgency::Scan)?;
+        }
+        if top.is_top() {
+            let held = self.queue.hold_emptied_blocking(folder.id, emptied)?;
+            if held > 0 {
+                tracing::error!(
+                    mirror = %folder.path.display(), files = held,
+                    "many files are suddenly empty; they are not uploaded until someone restores or accepts them"
+                );
+            }
         }
         Ok(summary)
     }

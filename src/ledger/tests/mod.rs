@@ -1,5 +1,6 @@
 //! The ledger over real SQLite files: the world that its tests share.
 
+mod emptied;
 mod listing;
 mod model;
 mod opening;
