@@ -16,7 +16,7 @@ use dstor_sync::upload::Clock;
 use fastrand::Rng;
 use rustix::process::Signal;
 
-use crate::truth::{Past, Truth, entries};
+use crate::truth::{Truth, entries};
 use crate::world::{Mount, World, tell};
 
 fn number(name: &str, usual: usize) -> usize {
@@ -127,7 +127,7 @@ async fn of_files_that_are_rewritten_while_they_upload_no_mixture_is_stored() {
         }
     }
     let mut truth = Truth::default();
-    let wrong = truth.falsehoods(&world, Past::Whole);
+    let wrong = truth.falsehoods(&world);
     assert!(wrong.is_empty(), "{wrong:?}");
     let began = world.sandbox().requests(Phase::Upload);
     tell(&format!(

@@ -21,15 +21,6 @@ pub(crate) struct Truth {
     pub(crate) rows: u64,
 }
 
-/// What a ledger can know of what was sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Past {
-    /// All of it.
-    Whole,
-    /// It was put back to an earlier state: dStor may hold later versions (D13).
-    Restored,
-}
-
 /// What dStor holds under one name.
 struct Held {
     newest: String,
@@ -59,7 +50,7 @@ pub(crate) fn entries(world: &World) -> Result<(Vec<Entry>, Counts), LedgerError
 
 impl Truth {
     /// What the ledger says that is not so, while nobody works with it and nothing changes in the mirror.
-    pub(crate) fn falsehoods(&mut self, world: &World, past: Past) -> Vec<String> {
+    pub(crate) fn falsehoods(&mut self, world: &World) -> Vec<String> {
         let mut wrong = damage(&world.state_dir());
         let (entries, counts) = match entries(world) {
             Ok(read) => read,
@@ -86,7 +77,7 @@ impl Truth {
                 continue;
             }
             self.rows += 1;
-            if past == Past::Whole && there.newest != hash && !there.is_late {
+            if there.newest != hash && !there.is_late {
                 wrong.push(format!("`{name}`: stored as {hash}, and dStor's newest is {}", there.newest));
             }
             let path = entry.path.under(&world.mirror());
