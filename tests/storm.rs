@@ -26,8 +26,9 @@ const AT_ONCE: u64 = 4;
 /// How long it may take until everything is stored when the storm is over.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// What goes wrong with dStor: nothing that would rightly have a file given up.
-const FAULTS: [&str; 22] = [
+/// What goes wrong with dStor.
+const FAULTS: [&str; 23] = [
+    "upload 413 x1",
     "upload 500 x2",
     "upload 503 x1",
     "upload 503 retry-after=1 x1",
@@ -83,6 +84,7 @@ impl Storm {
                 done += 1;
                 std::thread::sleep(deeds.pause());
             }
+            deeds.end();
             done
         });
         Self { over, calm, thread }
@@ -197,8 +199,10 @@ async fn weather(seed: u64, kills: u64, seen: &Seen) {
     seen.deeds.fetch_add(storm.end(), Ordering::Relaxed);
     // What a killed agent had handed to the system can come in after what the next one sent. Nothing tells of that, save
     // reading back; the next save repairs it.
-    for path in Truth::overtaken(&world) {
-        seen.overtaken.fetch_add(1, Ordering::Relaxed);
+    let overtaken = Truth::overtaken(&world);
+    seen.overtaken.fetch_add(overtaken.len() as u64, Ordering::Relaxed);
+    // And what was given up is tried again when it changes.
+    for path in overtaken.into_iter().chain(Truth::given_up(&world)) {
         if world.path(&path).is_file() {
             world.write(&path, "saved once more");
         }

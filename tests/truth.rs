@@ -95,6 +95,13 @@ impl Truth {
         held(world).into_iter().filter(|(_, held)| held.is_late).map(|(path, _)| path).collect()
     }
 
+    /// Paths that dStor refused for good.
+    pub(crate) fn given_up(world: &World) -> Vec<String> {
+        let (entries, _) = entries(world).expect("the ledger");
+        let failed = entries.into_iter().filter(|entry| entry.state == EntryState::Settled(State::Failed));
+        failed.map(|entry| entry.path.to_string()).collect()
+    }
+
     /// What keeps the world from being at rest, with dStor holding the mirror as it is; empty: nothing.
     pub(crate) fn missing(&mut self, world: &World) -> Vec<String> {
         let entries = match entries(world) {

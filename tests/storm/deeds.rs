@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use dstor_sync::mirror::DSTORIGNORE;
 use fastrand::Rng;
 
 use crate::truth::LEFT_OUT;
@@ -20,7 +21,7 @@ const MANY: usize = 200;
 type Deed = fn(&mut Deeds) -> io::Result<()>;
 
 /// Each with how often it is done, in comparison.
-const DEEDS: [(u32, Deed); 16] = [
+const DEEDS: [(u32, Deed); 17] = [
     (120, Deeds::save),
     (30, Deeds::rewrite_in_place),
     (15, Deeds::rewrite_and_put_the_time_back),
@@ -37,6 +38,7 @@ const DEEDS: [(u32, Deed); 16] = [
     (4, Deeds::link_takes_the_place),
     (10, Deeds::touch),
     (1, Deeds::remove_all),
+    (6, Deeds::other_rules),
 ];
 
 /// Whoever works in the mirror: what it does follows from its seed alone.
@@ -68,6 +70,11 @@ impl Deeds {
             }
             choice -= weight;
         }
+    }
+
+    /// The last one: no rule leaves anything out any more.
+    pub(super) fn end(&self) {
+        forget_rules(&self.mirror).expect("removed");
     }
 
     /// How long until the next one.
@@ -227,6 +234,16 @@ impl Deeds {
         symlink(target, path)
     }
 
+    /// Rules that leave something out, or none any more.
+    fn other_rules(&mut self) -> io::Result<()> {
+        let rules = self.directory().join(DSTORIGNORE);
+        if rules.exists() || self.rng.u32(..3) == 0 {
+            return fs::remove_file(rules);
+        }
+        let patterns = ["f1\nf2", "*", "c/\nn/", "/f*\n!f3", "**/f4"];
+        fs::write(rules, patterns[self.rng.usize(..patterns.len())])
+    }
+
     fn touch(&mut self) -> io::Result<()> {
         let path = self.some_file()?;
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(self.rng.u64(..2_000_000_000));
@@ -285,6 +302,18 @@ impl Deeds {
         self.rng.fill(&mut bytes);
         bytes
     }
+}
+
+fn forget_rules(dir: &Path) -> io::Result<()> {
+    for entry in dir.read_dir()? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            forget_rules(&entry.path())?;
+        } else if entry.file_name() == DSTORIGNORE {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn count(dir: &Path) -> usize {
