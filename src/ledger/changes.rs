@@ -283,7 +283,8 @@ impl Ledger {
     pub fn bring_forward(&self, by: Millis) -> Result<(), LedgerError> {
         // Far from the smallest number, for what is due at any time anyway.
         self.db.execute(
-            "UPDATE changes SET due_at = max(due_at, ?1) - ?1 WHERE claimed = 0 AND due_at <> ?2",
+            // Those that workers have, too: one that was pushed again meanwhile keeps its time when it is put back.
+            "UPDATE changes SET due_at = max(due_at, ?1) - ?1 WHERE due_at <> ?2",
             [by, HELD],
         )?;
         Ok(())

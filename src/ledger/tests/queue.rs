@@ -129,6 +129,21 @@ fn times_that_a_jumping_clock_put_too_far_away_are_brought_near() {
     assert_eq!(world.claim(1000)[0].path, at("far"));
 }
 
+// D14: what a worker has when the clock is set back comes due, too, if it was pushed again meanwhile.
+#[test]
+fn what_waits_is_due_earlier_by_as_much_as_the_clock_was_set_back() {
+    let world = World::new();
+    world.push_due(&at("waits"), Urgency::Event, 9_000);
+    world.push(&at("claimed"), Urgency::Event);
+    let claim = world.claim_one();
+    world.push_due(&at("claimed"), Urgency::Event, 9_000);
+    world.ledger.bring_forward(8_000).expect("brought forward");
+    world.settle(&claim, &Settlement::Nothing);
+    let mut due: Vec<MirrorPath> = world.claim(1_000).into_iter().map(|claim| claim.path).collect();
+    due.sort();
+    assert_eq!(due, [at("claimed"), at("waits")]);
+}
+
 #[test]
 fn the_same_directory_with_another_remote_is_another_mirror() {
     let world = World::new();
