@@ -51,7 +51,8 @@ impl Run {
             (76..80, _) => self.put_root_back(),
             (80..82, _) => self.accept_root(),
             (82..85, _) => self.set_clock(deed.how),
-            (85..92, _) => self.crash(deed.how),
+            (85..91, _) => self.crash(deed.how),
+            (91, _) => self.cut_power(deed.how),
             (92..94, _) => self.stop(),
             (94..96, _) => self.mend_key(),
             (96, _) => self.keep_writing(file, 14),
@@ -199,7 +200,7 @@ impl Run {
     }
 
     fn set_clock(&self, how: u32) {
-        let by = [-30_000, 30_000, -1_500, 5_000, -200][how as usize % 5];
+        let by = [-30_000, 30_000, -1_500, 5_000, -200, -18_000_000, 7_200_000][how as usize % 7];
         self.tell(|| format!("the clock is set by {by} ms"));
         self.meet(if by < 0 { Rare::ClockBack } else { Rare::ClockAhead });
         self.skew_ms.set(self.skew_ms.get() + by);
@@ -214,6 +215,20 @@ impl Run {
 
     pub(crate) fn get_well(&self) {
         self.illness.set(None);
+    }
+
+    /// Many files, from before the agent ever ran.
+    pub(crate) fn stock(&self) {
+        for number in 0..14 {
+            self.write(&path(&format!("s{number}")), &self.fresh(5));
+        }
+    }
+
+    /// The machine goes down, and the file system keeps names and loses bytes.
+    fn cut_power(&self, how: u32) {
+        self.tell(|| "the power is cut, and files are empty".into());
+        self.disk.borrow_mut().empty_all(self.wall_ns());
+        self.crash(how);
     }
 
     pub(crate) fn mend_key(&self) {

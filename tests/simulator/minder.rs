@@ -5,7 +5,7 @@ use std::time::Duration;
 use dstor_sync::dstor::Lease;
 use dstor_sync::ledger::{LedgerError, Push, Urgency, Watching};
 use dstor_sync::local::{Difference, RuleBook, Scan, ScanSummary, Tree as _};
-use dstor_sync::mirror::{MirrorPath, Pace, Reaction, ScanEnd, Vigil};
+use dstor_sync::mirror::{Jump, MirrorPath, Moment, Pace, Reaction, ScanEnd, TICK, Vigil, passed};
 use dstor_sync::upload::{ReconcileError, SAMPLE, is_familiar, push_of, walk};
 
 use crate::disk::{Disk, Held};
@@ -55,6 +55,35 @@ impl Run {
         }
         self.recognise();
         self.after(STILL_THERE, Happening::RootLook(who));
+        self.moment.set(self.moment_now());
+        self.after(TICK, Happening::Keeper(who));
+    }
+
+    fn moment_now(&self) -> Moment {
+        Moment { of_day: self.wall_ms(), elapsed: self.now.get() }
+    }
+
+    pub(crate) fn keep_time(&self) {
+        let now = self.moment_now();
+        if let Some(Jump::Back(by)) = passed(self.moment.replace(now), now).jump {
+            self.meet(Rare::ClockNoticed);
+            let by = i64::try_from(by.as_millis()).expect("hours");
+            self.ledger.bring_forward(by).expect("written");
+            self.wake_queue();
+        }
+        if self.is_calm.get() {
+            self.accept_emptied();
+        }
+        self.after(TICK, Happening::Keeper(self.incarnation.get()));
+    }
+
+    /// A person says that what is empty is right.
+    fn accept_emptied(&self) {
+        if self.ledger.accept_emptied(self.mirror, &MirrorPath::top()).expect("written") > 0 {
+            self.tell(|| "a person accepts the emptied files".into());
+            self.meet(Rare::EmptiedAccepted);
+            self.wake_queue();
+        }
     }
 
     pub(crate) fn crash(&self, how: u32) {
@@ -273,13 +302,17 @@ impl Run {
         let root = self.open_root().ok_or_else(missing)?;
         self.walks.set(self.walks.get() + 1);
         let now = self.wall_ms();
-        let mut pushes = Vec::new();
+        let (mut pushes, mut emptied) = (Vec::new(), Vec::new());
         let push = |pushes: &mut Vec<Push>| -> Result<(), LedgerError> {
             self.ledger.push(self.mirror, &std::mem::take(pushes), Urgency::Scan, now)?;
             self.wake_queue();
             Ok(())
         };
         let mut each = |difference: Difference| {
+            if difference.is_emptied && top.is_top() {
+                emptied.push(push_of(difference, now, self.patience.settle));
+                return Ok(());
+            }
             pushes.push(push_of(difference, now, self.patience.settle));
             if pushes.len() >= BATCH { push(&mut pushes) } else { Ok(()) }
         };
@@ -305,6 +338,11 @@ impl Run {
         if !pushes.is_empty() {
             push(&mut pushes)?;
         }
+        if top.is_top() && self.ledger.hold_emptied(self.mirror, emptied, self.wall_ms())? > 0 {
+            self.tell(|| "emptied files are held".into());
+            self.meet(Rare::EmptiedHeld);
+        }
+        self.wake_queue();
         Ok(summary)
     }
 }

@@ -111,6 +111,7 @@ impl Run {
         }
         self.mend_key();
         self.get_well();
+        self.is_calm.set(true);
         self.scans_done.set(0);
         self.after(Duration::from_secs(25), Happening::Start);
     }

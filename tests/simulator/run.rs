@@ -8,7 +8,7 @@ use std::time::Duration;
 use dstor_sync::dstor::Lease;
 use dstor_sync::ledger::{Ledger, Millis, MirrorId, MirrorSettings};
 use dstor_sync::local::RuleBook;
-use dstor_sync::mirror::{MirrorPath, Pace, Placement, Policy, RemoteDir, Timestamp};
+use dstor_sync::mirror::{MirrorPath, Moment, Pace, Placement, Policy, RemoteDir, Timestamp};
 use dstor_sync::upload::Patience;
 
 use crate::disk::{Disk, Held};
@@ -53,6 +53,8 @@ pub(crate) enum Happening {
     Minder(u32),
     /// The minder looks whether the root is there.
     RootLook(u32),
+    /// The keeper reads the clocks.
+    Keeper(u32),
     /// A worker goes on, if it is still at this step.
     Worker(u32, usize, u64),
 }
@@ -88,6 +90,10 @@ pub(crate) struct Run {
     pub(crate) incarnation: Cell<u32>,
     pub(crate) is_running: Cell<bool>,
     pub(crate) is_stopping: Cell<bool>,
+    /// The clocks when the keeper last read them.
+    pub(crate) moment: Cell<Moment>,
+    /// Whether faults have stopped.
+    pub(crate) is_calm: Cell<bool>,
     /// The tree that is believed to be the mirror.
     pub(crate) believed: Cell<Option<usize>>,
     pub(crate) minder: RefCell<Minder>,
@@ -132,6 +138,9 @@ fn ledger_for_a_run() -> (Rc<Ledger>, u32) {
 /// Plays a script to its end; with a story, if someone wants to read it.
 pub(crate) fn play(script: &Script, tells: bool) -> Outcome {
     let run = Run::new(script, tells);
+    if script.setting.is_stocked {
+        run.stock();
+    }
     run.at(Duration::ZERO, Happening::Start);
     run.at(Duration::from_millis(5), Happening::Deed);
     run.go_on(|run| run.deeds.borrow().len() == 0);
@@ -192,6 +201,8 @@ impl Run {
             incarnation: Cell::default(),
             is_running: Cell::default(),
             is_stopping: Cell::default(),
+            moment: Cell::new(Moment { of_day: 0, elapsed: Duration::ZERO }),
+            is_calm: Cell::default(),
             believed: Cell::default(),
             minder: RefCell::new(Minder::Absent),
             workers: RefCell::default(),
@@ -264,6 +275,7 @@ impl Run {
             Happening::Heard(..) => 7,
             Happening::Minder(_) => 8,
             Happening::RootLook(_) => 9,
+            Happening::Keeper(_) => 10,
             Happening::Worker(_, worker, _) => 16 + *worker as u64,
         };
         self.leave_trace(code);
@@ -287,11 +299,13 @@ impl Run {
             Happening::Heard(who, path) if self.is_current(who) => self.hear(path),
             Happening::Minder(who) if self.is_current(who) => self.mind(),
             Happening::RootLook(who) if self.is_current(who) => self.look_at_root(),
+            Happening::Keeper(who) if self.is_current(who) => self.keep_time(),
             Happening::Worker(who, worker, step) if self.is_current(who) => self.work(worker, step),
             Happening::Stopped(_)
             | Happening::Heard(..)
             | Happening::Minder(_)
             | Happening::RootLook(_)
+            | Happening::Keeper(_)
             | Happening::Worker(..) => {}
         }
     }

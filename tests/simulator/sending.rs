@@ -5,7 +5,7 @@ use std::time::Duration;
 use dstor_sync::dstor::Granted;
 use dstor_sync::ledger::Claim;
 use dstor_sync::local::{Content, ReadError, Tree as _};
-use dstor_sync::mirror::{CidBuilder, Digest, Fault, MirrorPath, Observed, Stat};
+use dstor_sync::mirror::{CidBuilder, Digest, EMPTIED, Fault, MirrorPath, Observed, Stat};
 use dstor_sync::upload::ToSend;
 
 use crate::disk::Held;
@@ -65,6 +65,9 @@ impl Run {
         if read.is_err() {
             // A body that ends with an error leaves nothing on dStor.
             return (None, read, wait);
+        }
+        if bytes.is_empty() && claim.code.as_deref() == Some(EMPTIED) {
+            self.break_promise(format!("{} is sent empty although nobody accepted that", claim.path));
         }
         let mut faults = self.faults.borrow_mut();
         let fate = Fate::ALL[faults.harm(Fate::ALL.len() as u32) as usize];

@@ -91,6 +91,8 @@ pub(crate) struct Setting {
     pub(crate) workers: usize,
     /// Of a thousand decisions that could do harm, so many may.
     pub(crate) per_mille: u32,
+    /// Whether the mirror holds many files at the beginning.
+    pub(crate) is_stocked: bool,
     /// What dStor does wrong to every request at the beginning.
     pub(crate) illness: Option<Fate>,
 }
@@ -103,7 +105,13 @@ impl Script {
             workers: [1, 2, 2, 3, 4][rng.usize(..5)],
             // Some runs are calm, so that what deeds alone do is seen, and some are storms.
             per_mille: [0, 20, 60, 60, 150, 400][rng.usize(..6)],
-            illness: (rng.u32(..12) == 0).then(|| Fate::ALL[rng.usize(..Fate::ALL.len())]),
+            is_stocked: rng.u32(..16) == 0,
+            // Answers without sense have to come eight times in a row for a file to be given up.
+            illness: match rng.u32(..24) {
+                0 => Some(Fate::NoHash),
+                1 => Some(Fate::ALL[rng.usize(..Fate::ALL.len())]),
+                _ => None,
+            },
         };
         let deeds = (0..rng.usize(4..40))
             .map(|_| Deed { pause: rng.u32(..), kind: rng.u32(..), path: rng.u32(..), how: rng.u32(..) })
