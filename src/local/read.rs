@@ -123,13 +123,24 @@ impl<'a> Reading<'a> {
                 take(before)?;
             }
         }
-        if !self.is_version()? {
+        // A file that holds more than it says (it is growing, or the kernel writes it while it is read, as in /proc) has no
+        // end that could be trusted (B11).
+        if !self.is_version()? || self.holds_more()? {
             return Err(ReadError::Moved);
         }
         if !held_back.is_empty() {
             take(held_back)?;
         }
         Ok(Content { digest: hasher.finalize().into(), cid: cid.map(CidBuilder::finish) })
+    }
+
+    fn holds_more(&mut self) -> io::Result<bool> {
+        loop {
+            match self.file.read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map(|bytes| bytes > 0),
+            }
+        }
     }
 
     /// Whether the open file and the path are both still the version that was asked for.
@@ -208,6 +219,17 @@ mod tests {
             assert!(matches!(content, Err(ReadError::Moved)), "{name}: {content:?}");
             assert!(taken.len() < bytes.len(), "{name}: all {} bytes were handed over", taken.len());
         }
+    }
+
+    // B11: as those in /proc, which say that they hold nothing.
+    #[test]
+    fn a_file_that_holds_more_than_it_says_has_no_version_to_send() {
+        let root = OpenRoot::open(Path::new("/proc/sys/kernel"), None).expect("open");
+        let path = MirrorPath::from_bytes(b"ostype").expect("a path");
+        let version = version(&root, &path);
+        assert_eq!(version.size, 0);
+        let read = Reading::open(&root, &path, version).expect("opened").send(|_| Ok(()));
+        assert!(matches!(read, Err(ReadError::Moved)), "{read:?}");
     }
 
     // B10
