@@ -78,6 +78,9 @@ impl Rules {
         lines: impl IntoIterator<Item = &'a str>,
     ) -> (Self, Vec<(usize, String)>) {
         let mut builder = GitignoreBuilder::new("");
+        // `[` without its `]` is a slip of the pen: taken for a plain character, the rule would match nothing and say
+        // nothing.
+        builder.allow_unclosed_class(false);
         let mut bad = Vec::new();
         for (at, line) in lines.into_iter().enumerate() {
             // The matcher gives back the "file" that a rule came from: its line number travels there.
@@ -212,8 +215,8 @@ mod tests {
 
     #[test]
     fn a_bad_rule_is_named_and_the_others_hold() {
-        let (rules, bad) = Rules::parse("exclude", MirrorPath::top(), ["a{", "b"]);
-        assert_eq!(bad.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1]);
+        let (rules, bad) = Rules::parse("exclude", MirrorPath::top(), ["a{", "b", "[ab"]);
+        assert_eq!(bad.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 3]);
         assert!(!judge("b", false, &[rules]).is_yes());
     }
 
