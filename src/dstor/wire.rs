@@ -138,10 +138,49 @@ pub fn error_message(answer: &[u8]) -> String {
 
 /// A directory's path as the value of [`FOLDER_PATH`]: as it is where it is plain printable ASCII without a blank at
 /// either end, else percent-encoded UTF-8 (ours: HTTP headers carry no Unicode).
+///
+/// A plain path that reads like an encoded one (`%C3%A9`, a directory of that very name) is encoded as well: no two
+/// paths have the same value.
 #[must_use]
 pub fn folder_path_header(path: &str) -> String {
-    let plain = path.bytes().all(|b| matches!(b, 0x20..=0x7e)) && path.trim() == path;
-    if plain { path.to_owned() } else { percent_encode(path) }
+    if is_encoded(path) { percent_encode(path) } else { path.to_owned() }
+}
+
+/// The text that [`folder_path_header`] or [`comment_header`] made `value` of.
+#[must_use]
+pub fn header_text(value: &str) -> String {
+    decoded(value).unwrap_or_else(|| value.to_owned())
+}
+
+/// Whether `text` travels encoded.
+fn is_encoded(text: &str) -> bool {
+    let is_plain = text.bytes().all(|b| matches!(b, 0x20..=0x7e)) && text.trim() == text;
+    !is_plain || decoded(text).is_some()
+}
+
+/// What `value` is the encoding of; `None` if it is a text that travels as it is.
+fn decoded(value: &str) -> Option<String> {
+    // Blanks are encoded where anything is.
+    let text = percent_decode(value).filter(|text| text.len() < value.len() && !value.contains(' '))?;
+    is_encoded(&text).then_some(text)
+}
+
+/// `None` if some `%` is not followed by two digits, or what comes out is not UTF-8.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            out.push(*first);
+            continue;
+        }
+        let [high, low, after @ ..] = rest else { return None };
+        let digit = |b: u8| char::from(b).to_digit(16);
+        out.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
+        rest = after;
+    }
+    String::from_utf8(out).ok()
 }
 
 /// A comment as the value of [`COMMENT`]: the same rule as for paths.
@@ -275,6 +314,12 @@ mod tests {
         assert_eq!(folder_path_header("Bücher/100%"), "B%C3%BCcher/100%25");
         assert_eq!(folder_path_header("a/b "), "a/b%20");
         assert_eq!(folder_path_header("a\r\nx-dstor-parent-id: 0"), "a%0D%0Ax-dstor-parent-id%3A%200");
+        // B19: the directory of that name, and one whose encoding it is.
+        assert_eq!(folder_path_header("%C3%A9"), "%25C3%25A9");
+        assert_eq!(folder_path_header("é"), "%C3%A9");
+        for text in ["é", "%C3%A9", "%c3%a9", "%25C3%25A9", "a b", "a ", "100%", "%20", "%41", "", "%0A", "ü %41"] {
+            assert_eq!(header_text(&folder_path_header(text)), text);
+        }
     }
 
     #[test]
