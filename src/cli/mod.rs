@@ -37,6 +37,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Fine };
         }
     };
+    hide_memory();
     let output = Output::new(arguments.global.color);
     match dispatch(arguments, &output) {
         Ok(Exit::Fine) if output.is_cut() => {
@@ -49,6 +50,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             failure.exit
         }
     }
+}
+
+/// Keeps credentials out of core dumps, and other programs of the same user out of our memory (G2). Where the system does
+/// not want to, the program does its work all the same.
+fn hide_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    // A limit does not hold where a program takes the dumps, as systemd's does.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
