@@ -32,8 +32,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version go to stdout and are fine; the rest is usage. A closed pipe is nobody's fault.
-            let _ = error.print();
+            output::usage(&error);
+            // Help and version go to stdout and are fine; the rest is usage.
             return if error.use_stderr() { Exit::Usage } else { Exit::Fine };
         }
     };

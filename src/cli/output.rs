@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::Color;
 use super::exit::Failure;
+use crate::wording::shown;
 
 /// Where results and messages go, and whether in colour.
 pub(super) struct Output {
@@ -55,9 +56,10 @@ impl Output {
     pub(super) fn failure(&self, failure: &Failure) {
         let bad = self.on(std::io::stderr().is_terminal());
         for (what, hint) in &failure.said {
-            self.note(format_args!("{} {what}", painted("error:", Tone::Bad, bad)));
+            // Errors repeat paths as they are; what is shown already stays as it is.
+            self.note(format_args!("{} {}", painted("error:", Tone::Bad, bad), shown(what)));
             if let Some(hint) = hint {
-                self.note(format_args!("{} {hint}", painted("hint:", Tone::Faint, bad)));
+                self.note(format_args!("{} {}", painted("hint:", Tone::Faint, bad), shown(hint)));
             }
         }
     }
@@ -85,6 +87,18 @@ impl Output {
                 is_terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
             }
         }
+    }
+}
+
+/// What clap has to say. It repeats arguments as they are: where something in them acts on a terminal, all is shown plain.
+pub(super) fn usage(error: &clap::Error) {
+    let text = error.to_string();
+    let plain: Vec<String> = text.lines().map(shown).collect();
+    if text.lines().eq(&plain) {
+        // A closed pipe is nobody's fault.
+        let _ = error.print();
+    } else {
+        let _ = writeln!(std::io::stderr().lock(), "{}", plain.join("\n"));
     }
 }
 
