@@ -10,6 +10,7 @@ mod guards;
 mod matrix;
 mod restart;
 mod roots;
+mod security;
 mod storm;
 mod syscalls;
 mod truth;

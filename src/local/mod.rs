@@ -2,6 +2,8 @@
 //!
 //! Read-only: nothing below a mirror is ever written. What is recorded and what is sent are other rooms' business.
 
+#[cfg(test)]
+mod racer;
 mod read;
 mod root;
 mod rules;

@@ -221,6 +221,7 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
     // B11: as those in /proc, which say that they hold nothing.
     #[test]
     fn a_file_that_holds_more_than_it_says_has_no_version_to_send() {

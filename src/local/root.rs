@@ -141,7 +141,7 @@ impl OpenRoot {
         self.beneath_step_by_step(path, flags)
     }
 
-    fn beneath_step_by_step(&self, path: &MirrorPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn beneath_step_by_step(&self, path: &MirrorPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         // A directory that may be entered need not be readable.
         #[cfg(target_os = "linux")]
         let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
