@@ -17,6 +17,8 @@ mod credentials;
 mod document;
 mod environment;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod guarded;
 mod load;
 mod places;

@@ -5,6 +5,8 @@ mod client;
 pub mod credentials;
 mod error;
 pub mod exchange;
+#[cfg(test)]
+mod fuzz;
 mod http;
 mod lease;
 mod token;

@@ -13,6 +13,8 @@ mod decide;
 mod digest;
 mod emptied;
 mod fault;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod ignore;
 mod pace;
 mod path;

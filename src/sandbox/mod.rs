@@ -7,6 +7,8 @@
 mod answer;
 mod connection;
 mod front;
+#[cfg(test)]
+mod fuzz;
 mod intake;
 mod keys;
 mod misbehave;

@@ -1,0 +1,108 @@
+//! Fuzz target: the configuration's text.
+
+use std::path::Path;
+
+use super::sections::read_text;
+use super::{Config, ConfigErrors, Environment, Overrides};
+use crate::mirror::fuzz::{is_inert, weave};
+
+const WORDS: [&str; 64] = [
+    "[dstor]\n",
+    "[[mirror]]\n",
+    "[watch]\n",
+    "[upload]\n",
+    "[mirror]\n",
+    "path = \"docs\"\n",
+    "path = \"/nowhere/a\"\n",
+    "remote = \"Docs\"\n",
+    "remote = \"\"\n",
+    "remote_id = 7\n",
+    "remote_id = -1\n",
+    "comment = \"c\"\n",
+    "comment = \"\"\"two\nlines\"\"\"\n",
+    "exclude = [\"*.tmp\"]\n",
+    "exclude = [\"[\"]\n",
+    "exclude = [\"\\u001b\", \"!a/\", 7]\n",
+    "hidden = false\n",
+    "symlinks = \"skip\"\n",
+    "max_file_size = \"1 KiB\"\n",
+    "max_file_size = \"0\"\n",
+    "poll = true\n",
+    "poll = \"2s\"\n",
+    "rescan = \"1h\"\n",
+    "rescan = \"1s\"\n",
+    "url = \"https://a.example\"\n",
+    "url = \"http://127.0.0.1:1\"\n",
+    "url = \"http://a.example\"\n",
+    "api_key_file = \"k\"\n",
+    "email = \"a@b\"\n",
+    "password_file = \"p\"\n",
+    "token_lifetime = \"1h\"\n",
+    "settle = \"1s\"\n",
+    "settle = \"5m\"\n",
+    "max_delay = \"10s\"\n",
+    "workers = 1\n",
+    "workers = 0\n",
+    "workers = 99999999999999999999\n",
+    "bandwidth = \"\"\n",
+    "bandwidth = \"1 MiB/s\"\n",
+    "sessions = \"never\"\n",
+    "sessions = \"always\"\n",
+    "retry_max_delay = \"1m\"\n",
+    "stall_timeout = \"1s\"\n",
+    "shutdown_grace = \"0s\"\n",
+    "unknown = 1\n",
+    "\u{1b}]0;x\u{7} = 1\n",
+    "\"\\u202e\" = 1\n",
+    "= ",
+    "\"",
+    "'",
+    "[",
+    "]",
+    "{",
+    "}",
+    "#",
+    "\n",
+    "\n",
+    "\\",
+    "\u{202e}",
+    "é",
+    "2s",
+    "true",
+    "1979-05-27",
+    "a.b = 1\n",
+];
+
+fn read(text: &str) -> (Config, Result<(), ConfigErrors>) {
+    let environment = Environment::from_pairs([("HOME", "/home/me")]);
+    let (mut config, written, problems) =
+        read_text(Path::new("/nowhere/config.toml"), text, &Overrides::default(), &environment);
+    config.mirrors = written.into_iter().map(|written| written.mirror).collect();
+    (config, ConfigErrors::none_in(problems))
+}
+
+#[test]
+fn fuzz_a_config_reads_back_as_it_is_shown_and_complaints_are_inert() {
+    bolero::check!().for_each(|bytes: &[u8]| {
+        let text = weave(bytes, &WORDS);
+        match read(&text) {
+            (config, Ok(())) => {
+                let shown = config.effective(None);
+                assert!(shown.lines().all(is_inert), "{shown:?}");
+                let (again, problems) = read(&shown);
+                assert!(problems.is_ok(), "{}\nof {shown}", problems.err().map(|p| p.to_string()).unwrap_or_default());
+                assert_eq!(again, config, "{shown}");
+            }
+            (_, Err(problems)) => {
+                for problem in &problems {
+                    assert!(is_inert(&problem.to_string()) && problem.hint().is_none_or(is_inert), "{problem:?}");
+                    assert!(
+                        problem.to_string().starts_with("/nowhere/config.toml:")
+                            || problem.to_string().contains("names no mirror"),
+                        "{problem}"
+                    );
+                }
+            }
+        }
+    });
+}
