@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use crate::ledger::{AgentLock, EntryState, Ledger, MirrorRow};
 use crate::local::{OpenRoot, Tree as _};
-use crate::mirror::{Decision, MirrorPath, Observed, State, decide};
-use crate::upload::{Folder, ReconcileError, Stop, differences};
+use crate::mirror::{Decision, MirrorPath, Observed, Skip, State, decide};
+use crate::upload::{Folder, ReconcileError, Stop, differences, has_to_leave_its_name};
 use crate::wording::{files, shown};
 
 use super::args::{Global, Wait};
@@ -146,6 +146,9 @@ fn look_at(
     }
     let recorded = ledger.recorded(mirror.id, path)?;
     let admitted = match (observed, path.split()) {
+        (Observed::File(_), _) if has_to_leave_its_name(ledger, &folder, &root, path).unwrap_or(false) => {
+            Err(Skip::NameTaken)
+        }
         (Observed::File(stat), Some((parent, name))) => {
             folder.policy.admit(stat.size, name, &folder.policy.placement.of_directory(&parent))
         }

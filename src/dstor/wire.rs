@@ -206,16 +206,7 @@ fn percent_encode(text: &str) -> String {
 /// else raw UTF-8, and no `filename*` (clients).
 #[must_use]
 pub fn multipart_filename(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for c in name.chars() {
-        match c {
-            '"' => out.push_str("%22"),
-            '\r' => out.push_str("%0D"),
-            '\n' => out.push_str("%0A"),
-            other => out.push(other),
-        }
-    }
-    out
+    crate::mirror::sent_name(name)
 }
 
 /// What stands before and after a file's bytes in a `multipart/form-data` body with this one part.

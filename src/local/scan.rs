@@ -8,7 +8,10 @@ use std::iter::Peekable;
 use std::sync::Arc;
 
 use super::{Name, RuleBook, Tree};
-use crate::mirror::{Decision, Kind, MirrorPath, Observed, Policy, Recorded, Rules, State, decide, is_emptied};
+use crate::mirror::{
+    Decision, Kind, MirrorPath, Observed, Policy, Recorded, Rules, Skip, State, are_twins, decide, is_emptied,
+    leaves_its_name, may_have_twins,
+};
 
 /// A path at which disk and record disagree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -155,6 +158,7 @@ impl Scan<'_> {
         steps: &mut Vec<Step>,
     ) -> Result<(), ScanError<K::Error>> {
         let (files, directories) = known.listing(dir).map_err(ScanError::Known)?;
+        let leaving = self.leaving(dir, chain, &names, &files);
         let mut files = files.into_iter().peekable();
         let mut directories = directories.into_iter().peekable();
         let place = self.policy.placement.of_directory(dir);
@@ -183,7 +187,10 @@ impl Scan<'_> {
                 Observed::File(stat) => {
                     summary.files += 1;
                     summary.bytes += stat.size;
-                    let admitted = self.policy.admit(stat.size, &bytes, &place);
+                    let admitted = match self.policy.admit(stat.size, &bytes, &place) {
+                        Ok(()) if leaving.contains(&bytes) => Err(Skip::NameTaken),
+                        admitted => admitted,
+                    };
                     let hides = is_known_directory && known.has_present_below(&path).map_err(ScanError::Known)?;
                     if hides || decide(&observed, recorded.as_ref(), admitted) != Decision::Nothing {
                         let is_emptied = is_emptied(&observed, recorded.as_ref());
@@ -204,6 +211,35 @@ impl Scan<'_> {
             }
         }
         self.missing_before(None, dir, &mut files, &mut directories, known, summary)
+    }
+
+    /// The names that have to be left to others in the directory, because both become one on their way (B19).
+    fn leaving(
+        &self,
+        dir: &MirrorPath,
+        chain: &[Arc<Rules>],
+        names: &[Name],
+        files: &[(Box<[u8]>, Recorded)],
+    ) -> Vec<Box<[u8]>> {
+        let place = self.policy.placement.of_directory(dir);
+        let candidates: Vec<(&[u8], bool)> = names
+            .iter()
+            .filter(|name| match name.look.observed {
+                Observed::File(stat) if may_have_twins(&name.bytes) => {
+                    self.policy.admit(stat.size, &name.bytes, &place).is_ok()
+                        && dir.join(&name.bytes).is_some_and(|path| self.rules.judge_with(&path, false, chain).is_yes())
+                }
+                _ => false,
+            })
+            .map(|name| {
+                let row = files.iter().find(|(known, _)| *known == name.bytes);
+                (&*name.bytes, row.is_some_and(|(_, row)| row.state == State::Stored))
+            })
+            .collect();
+        let leaves = |(name, is_stored): &&(&[u8], bool)| {
+            leaves_its_name(name, *is_stored, candidates.iter().copied().filter(|(other, _)| are_twins(name, other)))
+        };
+        candidates.iter().filter(leaves).map(|(name, _)| (*name).into()).collect()
     }
 
     /// Hands over what is known before the name `until` in the order of names, and is not on disk.

@@ -145,13 +145,15 @@ pub enum Skip {
     NameNotUtf8,
     /// In a subdirectory of a mirror that is placed by `remote_id`.
     BelowRemoteId,
+    /// Another file beside it goes to dStor under the same name.
+    NameTaken,
     /// Excluded by a rule since it was stored.
     Ignored,
 }
 
 impl Skip {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Kind(Kind::Symlink),
         Self::Kind(Kind::Fifo),
         Self::Kind(Kind::Socket),
@@ -161,6 +163,7 @@ impl Skip {
         Self::TooLarge,
         Self::NameNotUtf8,
         Self::BelowRemoteId,
+        Self::NameTaken,
         Self::Ignored,
     ];
 
@@ -177,6 +180,7 @@ impl Skip {
             Self::TooLarge => "too_large",
             Self::NameNotUtf8 => "name_not_utf8",
             Self::BelowRemoteId => "below_remote_id",
+            Self::NameTaken => "name_taken",
             Self::Ignored => "ignored",
         }
     }
@@ -195,6 +199,9 @@ impl Skip {
             Self::NameNotUtf8 => "its name is not UTF-8, and names travel to dStor as UTF-8; rename it",
             Self::BelowRemoteId => {
                 "in a subdirectory of a mirror placed by `remote_id`, where dStor's API can make no directory; use `remote`"
+            }
+            Self::NameTaken => {
+                "another file beside it has the same name on dStor, where `\"` and `%22` are one; rename one of the two"
             }
             Self::Ignored => "excluded by a rule; dStor keeps the version that was stored before",
         }

@@ -18,6 +18,7 @@ pub(crate) mod fuzz;
 mod ignore;
 mod pace;
 mod path;
+mod twins;
 mod vigil;
 
 pub use backoff::Backoff;
@@ -34,4 +35,5 @@ pub use ignore::{DSTORIGNORE, Included, Rule, Rules};
 pub use pace::{Enter, GateFacts, Left, Pace, Ticket};
 pub(crate) use path::escape;
 pub use path::{BadRemoteDir, MirrorPath, Placement, RemoteDir, Unplaceable};
+pub use twins::{are_twins, leaves_its_name, may_have_twins, sent_name};
 pub use vigil::{Reaction, ScanEnd, Vigil};

@@ -10,6 +10,7 @@ mod reader;
 mod recognise;
 mod reconcile;
 mod stop;
+mod twins;
 mod worker;
 
 pub use errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, ToSend};
@@ -19,4 +20,5 @@ pub use queue::{Clock, Queue};
 pub use recognise::{Recognised, SAMPLE, is_familiar, recognise};
 pub use reconcile::{ReconcileError, Reconciler, differences, push_of, walk};
 pub use stop::Stop;
+pub use twins::has_to_leave_its_name;
 pub use worker::{Report, Uploader};

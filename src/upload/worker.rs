@@ -10,11 +10,11 @@ use tokio::sync::watch;
 use super::errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, ToSend, words};
 use super::pace::Pass;
 use super::reader::Reader;
-use super::{Folder, Gate, Queue, ReconcileError, Reconciler, Stop};
+use super::{Folder, Gate, Queue, ReconcileError, Reconciler, Stop, has_to_leave_its_name};
 use crate::dstor::{Client, Standing, Upload};
-use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId};
+use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId, Settlement};
 use crate::local::{Content, Look, OpenRoot, ReadError, Reading, ScanSummary, Tree as _};
-use crate::mirror::{Fault, Included, MirrorPath, Observed};
+use crate::mirror::{Fault, Included, MirrorPath, Observed, Skip, may_have_twins};
 
 /// Called with what happens to each path, on the runtime: must not block.
 pub type Report = Arc<dyn Fn(&Folder, &MirrorPath, &Happened) + Send + Sync>;
@@ -158,6 +158,13 @@ impl Uploader {
         pass: &mut Option<Pass<'_>>,
     ) -> Result<Ending, Trouble> {
         let Looked { root, look, is_included } = look(folder, &claim.path).await?;
+        if is_included
+            && let Observed::File(stat) = look.observed
+            && self.leaves_its_name(folder, &root, claim)?
+        {
+            let skipped = Settlement::Skipped(stat, look.mode, Skip::NameTaken);
+            return Ok(Ending::Settled(skipped, None, Some(Happened::Skipped(Skip::NameTaken))));
+        }
         let mut next = errand.looked(&look, is_included, self.queue.clock().now());
         loop {
             next = match next {
@@ -181,6 +188,21 @@ impl Uploader {
                     return Ok(ending);
                 }
             };
+        }
+    }
+
+    fn leaves_its_name(&self, folder: &Folder, root: &OpenRoot, claim: &Claim) -> Result<bool, Trouble> {
+        if !claim.path.split().is_some_and(|(_, name)| may_have_twins(name)) {
+            return Ok(false);
+        }
+        let leaves = tokio::task::block_in_place(|| {
+            self.queue.read(|ledger| Ok(has_to_leave_its_name(ledger, folder, root, &claim.path)))
+        })?;
+        match leaves {
+            Ok(leaves) => Ok(leaves),
+            Err(ReconcileError::Ledger(error)) => Err(error.into()),
+            Err(ReconcileError::Unreadable(error)) => Err(Failure::from(Fault::Unreadable(words(&error))).into()),
+            Err(ReconcileError::Root(_) | ReconcileError::Stopped) => Err(Failure::from(Fault::RootMissing).into()),
         }
     }
 
