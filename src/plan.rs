@@ -11,6 +11,7 @@ use tracing::error;
 
 use crate::dstor::{Client, ClientError, ClientOptions, CredentialSource};
 use crate::ledger::{AgentLock, Ledger, LedgerError, LockError, Millis, MirrorSettings, Rescue, SharedLedger};
+use crate::local::unfit_for_a_ledger;
 use crate::upload::{Clock, Folder, Gate, Patience, Queue, Report, Stop, Uploader};
 
 /// The ledger's name in the state directory.
@@ -66,6 +67,14 @@ pub enum AssembleError {
         /// Why.
         source: std::io::Error,
     },
+    /// The state directory is on a file system on which no ledger holds.
+    #[error("the state directory `{}` is on {kind}, where the ledger would break", path.display())]
+    Unfit {
+        /// The directory.
+        path: PathBuf,
+        /// The file system.
+        kind: &'static str,
+    },
     /// Someone else works with the ledger.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -100,6 +109,9 @@ impl Plan {
     ) -> Result<Works, AssembleError> {
         private_directory(state_dir)
             .map_err(|source| AssembleError::StateDir { path: state_dir.to_owned(), source })?;
+        if let Some(kind) = unfit_for_a_ledger(state_dir) {
+            return Err(AssembleError::Unfit { path: state_dir.to_owned(), kind });
+        }
         let lock = AgentLock::take(state_dir)?;
         let clock = Clock;
         let path = state_dir.join(LEDGER);

@@ -122,6 +122,9 @@ impl From<AssembleError> for Failure {
             AssembleError::Lock(held @ LockError::Held(_)) => Self::new(Exit::Held, told(&held))
                 .with_hint("stop it first, or name another --state-dir; `dstor-sync status` tells its process"),
             AssembleError::Ledger(error) => error.into(),
+            unfit @ AssembleError::Unfit { .. } => {
+                Self::new(Exit::Config, told(&unfit)).with_hint("name one on a disk of this machine, with --state-dir")
+            }
             other => Self::new(Exit::Attention, told(&other)),
         }
     }

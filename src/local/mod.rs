@@ -2,6 +2,7 @@
 //!
 //! Read-only: nothing below a mirror is ever written. What is recorded and what is sent are other rooms' business.
 
+mod filesystem;
 #[cfg(test)]
 mod racer;
 mod read;
@@ -12,6 +13,7 @@ mod tree;
 mod uptime;
 mod watch;
 
+pub use filesystem::unfit_for_a_ledger;
 pub use read::{Content, ReadError, Reading};
 pub use root::{Identity, Look, OpenRoot, Own, RootError};
 pub use rules::RuleBook;
