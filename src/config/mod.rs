@@ -38,7 +38,7 @@ pub use environment::{Environment, Overrides};
 pub use error::{ConfigError, ConfigErrors};
 pub use places::{config_path, state_dir};
 
-use crate::mirror::{Placement, Policy};
+use crate::mirror::{Included, MirrorPath, Placement, Policy, Rules};
 use error::quoted;
 
 /// The whole configuration, validated.
@@ -209,6 +209,31 @@ impl Mirror {
             rescan: Self::RESCAN,
         }
     }
+
+    /// Blocking: what lies at its top that people keep to themselves, and that no rule of the config leaves out (G13).
+    fn secrets(&self) -> impl Iterator<Item = &'static str> {
+        const SECRETS: [&str; 10] = [
+            ".ssh",
+            ".gnupg",
+            ".aws",
+            ".kube",
+            ".password-store",
+            ".netrc",
+            ".git-credentials",
+            ".env",
+            ".npmrc",
+            ".pypirc",
+        ];
+        let (rules, _) = Rules::parse("exclude", MirrorPath::top(), self.exclude.iter().map(String::as_str));
+        SECRETS.into_iter().filter(move |name| {
+            let (Ok(found), Some(path)) =
+                (self.path.join(name).symlink_metadata(), MirrorPath::from_bytes(name.as_bytes()))
+            else {
+                return false;
+            };
+            !found.is_symlink() && Included::judge(&path, found.is_dir(), self.hidden, [&rules].into_iter()).is_yes()
+        })
+    }
 }
 
 impl Config {
@@ -242,6 +267,14 @@ impl Config {
                         quoted(file)
                     ));
                 }
+            }
+            for secret in mirror.secrets() {
+                warnings.push(format!(
+                    "the mirror {} holds {}, which is for no one else: unless `exclude` names it, it is uploaded, and \
+                     whoever has its hash can read it",
+                    quoted(&mirror.path),
+                    quoted(secret)
+                ));
             }
             if let Placement::Id(id) = mirror.policy.placement {
                 warnings.push(format!(

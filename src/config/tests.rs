@@ -564,6 +564,23 @@ fn what_is_allowed_and_odd_is_warned_of() {
     assert!(World::with("[[mirror]]\npath = \"TOP/docs\"").config().warnings().is_empty());
 }
 
+// G13
+#[test]
+fn what_people_keep_to_themselves_is_warned_of_unless_it_is_left_out() {
+    let warnings = |more: &str| {
+        let world = World::with(&format!("[[mirror]]\npath = \"TOP/docs\"\n{more}"));
+        fs::create_dir_all(world.top.join("docs/.ssh")).expect("new");
+        fs::write(world.top.join("docs/.env"), "x").expect("written");
+        world.config().warnings().join("\n").replace(&world.top.display().to_string(), "TOP")
+    };
+    insta::assert_snapshot!(warnings(""), @r"
+    the mirror `TOP/docs` holds `.ssh`, which is for no one else: unless `exclude` names it, it is uploaded, and whoever has its hash can read it
+    the mirror `TOP/docs` holds `.env`, which is for no one else: unless `exclude` names it, it is uploaded, and whoever has its hash can read it
+    ");
+    assert_eq!(warnings("hidden = false"), "");
+    assert_eq!(warnings("exclude = [\".ssh/\", \".env\"]"), "");
+}
+
 #[test]
 fn a_config_of_nothing_but_faults_is_told_in_part() {
     let world = World::with(&"[[mirror]]\nx = 1\n".repeat(5_000));
