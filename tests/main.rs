@@ -4,6 +4,7 @@ mod agent;
 mod architecture;
 mod cli;
 mod client;
+mod edges;
 mod faults;
 mod figures;
 mod guards;
