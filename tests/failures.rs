@@ -186,3 +186,15 @@ fn nothing_maps_a_file_into_memory_or_believes_a_certificate_unchecked() {
     let lock = fs::read_to_string(package().join("Cargo.lock")).expect("the lock");
     assert!(!lock.contains("\"memmap"), "a dependency maps files");
 }
+
+// G14: what is built is what the lock names, from the registry, to the byte.
+#[test]
+fn every_dependency_comes_from_the_registry_with_its_checksum() {
+    let lock = fs::read_to_string(package().join("Cargo.lock")).expect("the lock");
+    let packages: Vec<&str> = lock.split("[[package]]\n").skip(1).collect();
+    assert!(packages.len() > 200);
+    for package in packages.into_iter().filter(|package| !package.starts_with("name = \"dstor-sync\"\n")) {
+        let has = |line: &str| package.lines().any(|found| found.starts_with(line));
+        assert!(has("source = \"registry+") && has("checksum = \""), "{package}");
+    }
+}

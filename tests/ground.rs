@@ -1,8 +1,11 @@
 //! The ground that the agent stands on: directories that cannot be read, mounts, an old ledger, a network that is away.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
 
+use crate::security::all_below;
 use crate::world::{Mount, World};
 
 // A5: a watch that covered all would fail as a whole.
@@ -104,4 +107,38 @@ async fn a_network_that_is_away_is_one_line_in_the_log_however_often_it_is_tried
     world.until_mirrored().await;
     world.until("it says that it is back", || lines("dStor can be reached again") == 1).await;
     assert_eq!(agent.stop(), 0);
+}
+
+// P3: the system keeps a time for each inode that nobody can set back.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_below_a_mirror_is_ever_written() {
+    let world = World::new().await;
+    for name in ["a", "d/b", "d/e/c", ".dstorignore", "x.tmp", "bad"] {
+        world.write(name, name);
+    }
+    fs::write(world.path(".dstorignore"), "*.tmp\n").expect("written");
+    std::os::unix::fs::symlink("a", world.path("link")).expect("linked");
+    let seen = || -> BTreeMap<PathBuf, (u64, i64, i64, u32, u64)> {
+        let below = all_below(&world.mirror()).into_iter();
+        below
+            .map(|path| {
+                let found = path.symlink_metadata().expect("looked");
+                (path, (found.ino(), found.ctime(), found.ctime_nsec(), found.mode(), found.size()))
+            })
+            .collect()
+    };
+    let before = seen();
+    assert_eq!(before.len(), 10);
+    for fault in ["upload 500 x1", "upload reset-in-body x1", "upload 413 name=bad", "upload 401 x1"] {
+        world.misbehave(fault);
+    }
+    let agent = world.start();
+    world.until("all but one are stored", || (world.count("stored"), world.count("failed")) == (4, 1)).await;
+    agent.kill();
+    for arguments in
+        [&["sync"][..], &["sync", "--dry-run"], &["ls"], &["why", "mirror/bad"], &["root", "accept", "mirror"]]
+    {
+        world.run(arguments);
+    }
+    assert_eq!(seen(), before);
 }

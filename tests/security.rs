@@ -37,7 +37,7 @@ impl World {
 }
 
 /// Everything at and below a path, itself included.
-fn all_below(top: &Path) -> Vec<PathBuf> {
+pub(crate) fn all_below(top: &Path) -> Vec<PathBuf> {
     let mut all = vec![top.to_owned()];
     let mut at = 0;
     while at < all.len() {
