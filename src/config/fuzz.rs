@@ -73,6 +73,25 @@ const WORDS: [&str; 64] = [
     "a.b = 1\n",
 ];
 
+const SETTINGS: [&str; 8] = [
+    "[dstor]\nurl = \"http://[::1]:8080\"\napi_key_file = \"~/k \\u001b\"\n",
+    "[dstor]\nemail = \"a@b\"\npassword_file = \"p\"\ntoken_lifetime = \"90m\"\n",
+    "[watch]\nsettle = \"1ms\"\nmax_delay = \"366d\"\n",
+    "[watch]\nsettle = \"0s\"\nmax_delay = \"1h 1s\"\n",
+    "[upload]\nworkers = 64\nsessions = \"never\"\nretry_max_delay = \"1s\"\n",
+    "[[mirror]]\npath = \"/nowhere/a\\\"b\\\\\\u202e\"\nremote = \"x//y/\"\nexclude = [\"*.\\u001b\", \"!a\"]\nhidden = false\n",
+    "[[mirror]]\npath = \"~/docs\"\nremote_id = 9223372036854775807\npoll = \"2s\"\nmax_file_size = \"1500 B\"\n",
+    "# nothing\n",
+];
+const IN_MIRROR: [&str; 6] = [
+    "comment = \"two\\nlines\\u007f\"\n",
+    "remote = \"\"\n",
+    "rescan = \"10s\"\n",
+    "poll = true\n",
+    "hidden = 1\n",
+    "remote = \"a/../b\"\n",
+];
+
 fn read(text: &str) -> (Config, Result<(), ConfigErrors>) {
     let environment = Environment::from_pairs([("HOME", "/home/me")]);
     let (mut config, written, problems) =
@@ -84,25 +103,32 @@ fn read(text: &str) -> (Config, Result<(), ConfigErrors>) {
 #[test]
 fn fuzz_a_config_reads_back_as_it_is_shown_and_complaints_are_inert() {
     bolero::check!().for_each(|bytes: &[u8]| {
-        let text = weave(bytes, &WORDS);
-        match read(&text) {
-            (config, Ok(())) => {
-                let shown = config.effective(None);
-                assert!(shown.lines().all(is_inert), "{shown:?}");
-                let (again, problems) = read(&shown);
-                assert!(problems.is_ok(), "{}\nof {shown}", problems.err().map(|p| p.to_string()).unwrap_or_default());
-                assert_eq!(again, config, "{shown}");
-            }
-            (_, Err(problems)) => {
-                for problem in &problems {
-                    assert!(is_inert(&problem.to_string()) && problem.hint().is_none_or(is_inert), "{problem:?}");
-                    assert!(
-                        problem.to_string().starts_with("/nowhere/config.toml:")
-                            || problem.to_string().contains("names no mirror"),
-                        "{problem}"
-                    );
-                }
+        check(&weave(bytes, &WORDS));
+        // Near to right: a few settings in their sections.
+        let few: String = bytes.iter().take(6).map(|byte| SETTINGS[usize::from(*byte) % SETTINGS.len()]).collect();
+        check(&few);
+        check(&format!(
+            "{few}[[mirror]]\npath = \"docs\"\n{}",
+            bytes.get(6).map_or("", |byte| IN_MIRROR[usize::from(*byte) % IN_MIRROR.len()])
+        ));
+    });
+}
+
+fn check(text: &str) {
+    match read(text) {
+        (config, Ok(())) => {
+            let shown = config.effective(None);
+            assert!(shown.lines().all(is_inert), "{shown:?}");
+            let (again, problems) = read(&shown);
+            assert!(problems.is_ok(), "{}\nof {shown}", problems.err().map(|p| p.to_string()).unwrap_or_default());
+            assert_eq!(again, config, "{shown}");
+        }
+        (_, Err(problems)) => {
+            for problem in &problems {
+                let told = problem.to_string();
+                assert!(is_inert(&told) && problem.hint().is_none_or(is_inert), "{problem:?}");
+                assert!(told.starts_with("/nowhere/config.toml:") || told.contains("names no mirror"), "{problem}");
             }
         }
-    });
+    }
 }

@@ -138,7 +138,7 @@ fn fuzz_identifiers_are_letters_and_digits_and_read_back_the_same() {
         builder.update(bytes);
         let cid = builder.finish();
         assert_eq!(Cid::parse(cid.as_str()).as_ref(), Ok(&cid));
-        // Every other character in it, one by one, is no identifier or another one.
+        // With another character in it, it is none or another one.
         let at = bytes.len() % 46;
         let changed: String = cid
             .as_str()
@@ -146,7 +146,6 @@ fn fuzz_identifiers_are_letters_and_digits_and_read_back_the_same() {
             .enumerate()
             .map(|(place, c)| if place == at { if c == '2' { '3' } else { '2' } } else { c })
             .collect();
-        assert!(Cid::parse(&changed).is_ok() == changed.starts_with("Qm") || Cid::parse(&changed).is_err());
         assert!(Cid::parse(&changed).map_or(true, |other| other != cid));
     });
 }
@@ -164,7 +163,8 @@ fn fuzz_rules_name_the_line_that_counts_and_the_last_one_wins() {
         assert!(bad.iter().all(|(line, _)| *line <= lines.len()), "{bad:?}");
         let (elsewhere, _) =
             Rules::parse("elsewhere", MirrorPath::from_bytes(b"else/where").expect("plain"), lines.iter().copied());
-        let name = weave(bytes.get(..bytes.len().min(12)).unwrap_or_default(), &["a", "b", ".txt", "a/b", "é"]);
+        const NAMES: [&str; 6] = ["a", "b", ".txt", "/a", "é", " "];
+        let name: String = bytes.iter().take(8).map(|byte| NAMES[usize::from(*byte) % NAMES.len()]).collect();
         let Some(path) = MirrorPath::from_bytes(name.as_bytes()).filter(|path| !path.is_top()) else { return };
         for is_directory in [false, true] {
             if let Included::No(rule) = Included::judge(&path, is_directory, true, [&rules].into_iter()) {

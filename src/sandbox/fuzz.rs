@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::misbehave::Misbehaviour;
+use super::misbehave::{BadMisbehaviour, Misbehaviour};
 use super::multipart::{Event, Malformed, Splitter};
 use crate::dstor::wire::Framing;
 use crate::mirror::fuzz::weave;
@@ -100,38 +100,46 @@ fn fuzz_what_the_agent_frames_is_what_the_sandbox_reads() {
 }
 
 #[test]
-fn fuzz_a_rule_of_misbehaviour_reads_as_it_is_written() {
-    const WORDS: [&str; 24] = [
-        "upload",
-        "token",
-        "chunk",
-        "status",
-        "read",
-        "get-token",
-        " ",
-        " ",
-        " 503",
-        " 200",
-        " x3",
-        " x",
-        " name=",
-        " retry-after=",
-        "7",
-        " slow=",
-        " redirect=",
-        "http://a",
-        " html",
-        " stall",
-        " reset-in-body",
-        "bad",
-        "\t",
-        "\u{1b}",
+fn fuzz_a_rule_of_misbehaviour_means_what_it_says_and_reads_as_it_is_written() {
+    const PHASES: [&str; 6] = ["token", "get-token", "upload", "chunk", "status", "read"];
+    const FAULTS: [&str; 12] = [
+        "200",
+        "503",
+        "999",
+        "503 retry-after=7",
+        "429 retry-after=Sun, 06 Nov 1994 08:49:37 GMT",
+        "html",
+        "no-hash",
+        "stall",
+        "slow=1000",
+        "redirect=http://a/x3",
+        "flip-bit",
+        "truncated-json",
     ];
-    bolero::check!().for_each(|bytes: &[u8]| {
-        let text = weave(bytes, &WORDS);
+    const WORDS: [&str; 9] = ["upload", " ", " x3", "x", " name=", "=", "7", "\t", "\u{1b}"];
+    bolero::check!().with_type::<(u8, u8, Option<u32>, Option<Vec<u8>>)>().for_each(|(phase, fault, times, name)| {
+        let (phase, fault) = (PHASES[usize::from(*phase) % 6], FAULTS[usize::from(*fault) % 12]);
+        let name = name.as_ref().map(|name| weave(name, &WORDS));
+        let mut text = format!("{phase} {fault}");
+        text.extend(times.map(|times| format!(" x{times}")));
+        text.extend(name.as_ref().map(|name| format!(" name={name}")));
         match text.parse::<Misbehaviour>() {
-            Ok(rule) => assert_eq!(rule.to_string().parse().as_ref(), Ok(&rule), "{text:?} is {rule}"),
-            Err(error) => assert!(!error.to_string().is_empty()),
+            Ok(rule) => {
+                assert_eq!(
+                    (rule.times, &rule.matching, rule.phase.to_string().as_str()),
+                    (*times, &name, phase),
+                    "{text:?}"
+                );
+                assert_eq!((rule.fault.to_string().as_str(), rule.to_string().as_str()), (fault, text.as_str()));
+                assert_eq!(rule.to_string().parse().as_ref(), Ok(&rule));
+            }
+            Err(error) => {
+                assert!(matches!(error, BadMisbehaviour::Senseless(..) | BadMisbehaviour::Name), "{text:?}: {error}")
+            }
+        }
+        // Without sense, it is refused or it reads as it is written.
+        if let Some(Ok(rule)) = name.map(|name| name.parse::<Misbehaviour>()) {
+            assert_eq!(rule.to_string().parse().as_ref(), Ok(&rule));
         }
     });
 }

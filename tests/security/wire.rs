@@ -8,11 +8,30 @@ fn redirect(status: &str, place: &str) -> String {
     format!("HTTP/1.1 {status}\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
+/// A pass against a server that gives this answer in this phase: it asks nobody else, and stores nothing.
+async fn sent_elsewhere(phase: &'static str, answer: String) {
+    let server = Server::start(
+        move |request| {
+            if request.asks_for_a_token() == (phase == "token") { answer.clone() } else { token() }
+        },
+    )
+    .await;
+    let mut world = World::new().await;
+    world.point_to(&server.url());
+    world.write("a", "the file's bytes");
+    let pass = world.run(&["sync"]);
+    assert_eq!(pass.code, 5, "{phase}: {pass:?}");
+    assert_eq!(world.count("stored"), 0);
+    let asked = server.requests();
+    assert!(!asked.is_empty() && asked.iter().all(|head| !head.contains("/elsewhere")), "{asked:?}");
+}
+
 // E27: another port, another host name, another scheme in both directions, and the same server.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_whom_a_redirect_names_is_ever_asked() {
     let elsewhere = Server::start(|_| token()).await;
     let port = elsewhere.address.port();
+    let mut passes = Vec::new();
     for (place, status) in [
         (format!("http://127.0.0.1:{port}/v1/upload/"), "307 Temporary Redirect"),
         (format!("https://127.0.0.1:{port}/v1/upload/"), "308 Permanent Redirect"),
@@ -21,23 +40,11 @@ async fn nobody_whom_a_redirect_names_is_ever_asked() {
         ("/elsewhere".to_owned(), "303 See Other"),
     ] {
         for phase in ["token", "upload"] {
-            let answer = redirect(status, &place);
-            let server =
-                Server::start(
-                    move |request| {
-                        if request.asks_for_a_token() == (phase == "token") { answer.clone() } else { token() }
-                    },
-                )
-                .await;
-            let mut world = World::new().await;
-            world.point_to(&server.url());
-            world.write("a", "the file's bytes");
-            let pass = world.run(&["sync"]);
-            assert_eq!(pass.code, 5, "{phase} {status} {place}: {pass:?}");
-            assert_eq!(world.count("stored"), 0);
-            let asked = server.requests();
-            assert!(!asked.is_empty() && asked.iter().all(|head| !head.contains("/elsewhere")), "{asked:?}");
+            passes.push(tokio::spawn(sent_elsewhere(phase, redirect(status, &place))));
         }
+    }
+    for pass in passes {
+        pass.await.expect("as it should be");
     }
     assert_eq!(elsewhere.connections(), 0, "{:?}", elsewhere.requests());
 }
@@ -69,28 +76,33 @@ async fn plain_http_to_another_machine_is_refused_before_anything_is_sent() {
 // G9, B17: what is no hash is no proof, no link and no text on a terminal.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hash_that_is_none_stores_nothing_and_is_repeated_nowhere() {
-    for hash in [
+    let hashes = [
         "../../etc/passwd",
         "QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o/../x",
         "QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o?token=evil-mark",
         "\\u001b]0;evil-mark\\u0007",
         "evil-mark",
         "",
-    ] {
-        let server = Server::start(move |request| {
-            if request.asks_for_a_token() { token() } else { json("200 OK", &format!(r#"{{"Hash":"{hash}"}}"#)) }
-        })
-        .await;
-        let mut world = World::new().await;
-        world.point_to(&server.url());
-        world.write("a", "a");
-        let pass = world.run(&["sync", "-vv"]);
-        assert_ne!(pass.code, 0, "{hash}: {pass:?}");
-        let listed = world.run(&["ls", "--json"]);
-        let told = format!("{}{}{}{}", pass.stdout, pass.stderr, listed.stdout, world.run(&["status"]).stdout);
-        assert!(!told.contains("evil-mark") && !told.contains("etc/passwd"), "{hash}: {told}");
-        assert_eq!((world.count("stored"), world.ls()["a"]["hash"].is_null()), (0, true));
+    ];
+    for pass in hashes.map(|hash| tokio::spawn(answered_with(hash))) {
+        pass.await.expect("as it should be");
     }
+}
+
+async fn answered_with(hash: &'static str) {
+    let server = Server::start(move |request| {
+        if request.asks_for_a_token() { token() } else { json("200 OK", &format!(r#"{{"Hash":"{hash}"}}"#)) }
+    })
+    .await;
+    let mut world = World::new().await;
+    world.point_to(&server.url());
+    world.write("a", "a");
+    let pass = world.run(&["sync", "-vv"]);
+    assert_ne!(pass.code, 0, "{hash}: {pass:?}");
+    let listed = world.run(&["ls", "--json"]);
+    let told = format!("{}{}{}{}", pass.stdout, pass.stderr, listed.stdout, world.run(&["status"]).stdout);
+    assert!(!told.contains("evil-mark") && !told.contains("etc/passwd"), "{hash}: {told}");
+    assert_eq!((world.count("stored"), world.ls()["a"]["hash"].is_null()), (0, true));
 }
 
 // E26, E17: an answer that does not end costs neither memory nor patience.
