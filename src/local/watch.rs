@@ -17,6 +17,7 @@ use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watche
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
+use super::{OpenRoot, Tree as _};
 use crate::mirror::MirrorPath;
 
 /// Paths that wait to be taken. More than that at once are cheaper found by a scan.
@@ -47,13 +48,19 @@ pub struct Watcher {
     life: Arc<Life>,
     unwatched: AtomicU64,
     limit_reached: AtomicBool,
+    lost: Arc<Lost>,
 }
 
 /// What a watcher is asked for, and where the answer goes.
 struct Ask {
     dir: PathBuf,
-    mode: RecursiveMode,
+    wish: Wish,
     answer: blocking::SyncSender<notify::Result<()>>,
+}
+
+enum Wish {
+    Watch(RecursiveMode),
+    Unwatch,
 }
 
 /// What is known of whether a watcher lives.
@@ -112,23 +119,35 @@ impl Watcher {
             life,
             unwatched: AtomicU64::new(0),
             limit_reached: AtomicBool::new(false),
+            lost: Arc::clone(&lost),
         };
         Ok((watcher, Hearing { paths, lost }))
     }
 
-    /// Blocking: watches a directory, again if it is watched already. One that cannot be watched is counted, and is then
-    /// seen by scans only.
-    pub fn watch(&self, dir: &MirrorPath) {
+    /// Blocking: watches a directory of `root`, again if it is watched already. One that cannot be watched is counted, and
+    /// is then seen by scans only.
+    pub fn watch(&self, root: &OpenRoot, dir: &MirrorPath) {
         let is_tree = !cfg!(target_os = "linux");
         if is_tree && !dir.is_top() {
             return;
         }
         let mode = if is_tree { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
-        let Some(watched) = self.ask(dir.under(&self.root), mode) else { return };
+        let path = dir.under(&self.root);
+        let Some(watched) = self.ask(path.clone(), Wish::Watch(mode)) else { return };
         if dir.is_top() {
             self.life.echoes.store(watched.is_ok() && cfg!(target_os = "linux"), Ordering::Relaxed);
         }
-        let Err(error) = watched else { return };
+        let Err(error) = watched else {
+            // What the system watches is what the path leads to. If a link took the directory's place just now, that may
+            // be a directory that is watched already: it would be heard under this name from now on, and no longer once
+            // the link is gone. A scan watches everything anew.
+            if !root.look(dir).is_ok_and(|look| look.observed.is_directory()) {
+                // Not watched any more is as good.
+                let _ = self.ask(path, Wish::Unwatch);
+                self.lost.lose();
+            }
+            return;
+        };
         match error.kind {
             // Gone again: its parent tells (A6).
             notify::ErrorKind::PathNotFound => {}
@@ -145,12 +164,12 @@ impl Watcher {
     }
 
     /// The watcher's word on a directory; `None` if it has none any more, and then it never will.
-    fn ask(&self, dir: PathBuf, mode: RecursiveMode) -> Option<notify::Result<()>> {
+    fn ask(&self, dir: PathBuf, wish: Wish) -> Option<notify::Result<()>> {
         if self.is_over() {
             return None;
         }
         let (answer, answered) = blocking::sync_channel(1);
-        let asked = self.asks.send(Ask { dir, mode, answer });
+        let asked = self.asks.send(Ask { dir, wish, answer });
         let answer = asked.ok().and_then(|()| answered.recv_timeout(ANSWER).ok());
         if answer.is_none() {
             self.life.is_over.store(true, Ordering::Relaxed);
@@ -189,8 +208,12 @@ impl Watcher {
 /// Owns notify's watcher, on a thread of its own: it waits without limit for a thread that may hang, and panics, also when
 /// it is dropped, once that thread is gone (A18).
 fn serve(mut inner: RecommendedWatcher, asked: &blocking::Receiver<Ask>, life: &Life) {
-    while let Ok(Ask { dir, mode, answer }) = asked.recv() {
-        let Ok(watched) = catch_unwind(AssertUnwindSafe(|| inner.watch(&dir, mode))) else { break };
+    while let Ok(Ask { dir, wish, answer }) = asked.recv() {
+        let does = || match wish {
+            Wish::Watch(mode) => inner.watch(&dir, mode),
+            Wish::Unwatch => inner.unwatch(&dir),
+        };
+        let Ok(watched) = catch_unwind(AssertUnwindSafe(does)) else { break };
         // Whoever asked may have given up.
         let _ = answer.send(watched);
     }
@@ -299,7 +322,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().canonicalize().expect("there");
         let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
-        watcher.watch(&MirrorPath::top());
+        watcher.watch(&open(&root), &MirrorPath::top());
         for at in 0..3 * CHANNEL {
             std::fs::write(root.join(at.to_string()), "x").expect("written");
         }
@@ -314,7 +337,7 @@ mod tests {
         let root = dir.path().canonicalize().expect("there");
         let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
         assert_eq!(watcher.signs(), None, "nothing is watched yet");
-        watcher.watch(&MirrorPath::top());
+        watcher.watch(&open(&root), &MirrorPath::top());
         let before = watcher.signs().expect("it tells");
         drop(std::fs::File::open(&root).expect("opened"));
         let begun = std::time::Instant::now();
@@ -343,17 +366,46 @@ mod tests {
         let over = Arc::clone(&life);
         let serving = thread::spawn(move || serve(inner, &asked, &over));
         let (unwatched, limit_reached) = (AtomicU64::new(0), AtomicBool::new(false));
-        let watcher = Watcher { root: root.clone(), asks, life, unwatched, limit_reached };
+        let watcher = Watcher { root: root.clone(), asks, life, unwatched, limit_reached, lost: Arc::clone(&lost) };
         let mut hearing = Hearing { paths, lost };
-        watcher.watch(&MirrorPath::top());
+        watcher.watch(&open(&root), &MirrorPath::top());
         std::fs::write(root.join("saved"), "x").expect("written");
         let end = async { while hearing.next().await.is_some() {} };
         tokio::time::timeout(Duration::from_secs(60), end).await.expect("it goes on failing");
-        watcher.watch(&MirrorPath::top());
+        watcher.watch(&open(&root), &MirrorPath::top());
         assert!(watcher.is_over());
-        watcher.watch(&MirrorPath::top());
+        watcher.watch(&open(&root), &MirrorPath::top());
         drop(watcher);
         serving.join().expect("it ended well");
+    }
+
+    fn open(root: &Path) -> OpenRoot {
+        OpenRoot::open(root, None).expect("open")
+    }
+
+    // A17, B13: watched by its path after it was seen to be a directory, it is a link to the mirror's top by then.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_link_in_a_directorys_place_does_not_take_away_another_directorys_events() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("there");
+        let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
+        watcher.watch(&open(&root), &MirrorPath::top());
+        std::os::unix::fs::symlink(&root, root.join("link")).expect("linked");
+        watcher.watch(&open(&root), &MirrorPath::from_bytes(b"link").expect("a path"));
+        let mut next = async || tokio::time::timeout(std::time::Duration::from_secs(60), hearing.next()).await;
+        while next().await.expect("a scan is asked for") != Some(Heard::Lost) {}
+
+        // The scan.
+        watcher.watch(&open(&root), &MirrorPath::top());
+        std::fs::remove_file(root.join("link")).expect("removed");
+        let link = MirrorPath::from_bytes(b"link").map(Heard::Path);
+        while next().await.expect("it is heard") != link {}
+        // Done by the thread that takes watches away, after that.
+        std::fs::create_dir(root.join("other")).expect("made");
+        watcher.watch(&open(&root), &MirrorPath::from_bytes(b"other").expect("a path"));
+        std::fs::write(root.join("saved"), "x").expect("written");
+        let saved = MirrorPath::from_bytes(b"saved").map(Heard::Path);
+        while next().await.expect("it is heard") != saved {}
     }
 
     // A16
@@ -363,7 +415,7 @@ mod tests {
         let root = dir.path().canonicalize().expect("there");
         std::fs::write(root.join("read"), "x").expect("written");
         let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
-        watcher.watch(&MirrorPath::top());
+        watcher.watch(&open(&root), &MirrorPath::top());
         std::fs::read(root.join("read")).expect("read");
         std::fs::write(root.join("saved"), "x").expect("written");
         let heard = tokio::time::timeout(Duration::from_secs(60), hearing.next()).await.expect("heard");

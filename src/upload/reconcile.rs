@@ -93,7 +93,7 @@ pub fn differences(
     let watcher = folder.watcher();
     let before_reading = |dir: &MirrorPath| {
         if let Some(watcher) = &watcher {
-            watcher.watch(dir);
+            watcher.watch(&root, dir);
         }
     };
     let scan = Scan { root: &root, rules: &folder.rules, policy: &folder.policy, before_reading: &before_reading };
