@@ -48,9 +48,18 @@ pub(super) fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)
 }
 
-/// Takes the right to read and write a file from everyone but its owner.
+/// Takes the right to read and write a database from everyone but its owner. Its companions may have its mode from before
+/// that.
 pub(super) fn make_private(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    let owner_only = || fs::Permissions::from_mode(0o600);
+    fs::set_permissions(path, owner_only())?;
+    for companion in COMPANIONS {
+        match fs::set_permissions(beside(path, companion), owner_only()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
