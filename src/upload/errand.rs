@@ -116,8 +116,17 @@ pub enum Ending {
 pub struct Failure {
     /// What went wrong.
     pub fault: Fault,
-    /// The version that was sent, and its permission bits: what a refusal is about.
-    pub sent: Option<(Stat, u32)>,
+    /// What was sent, and what a refusal is about.
+    pub sent: Option<Sent>,
+}
+
+/// The version that was sent, as it is to be recorded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sent {
+    stat: Stat,
+    mode: u32,
+    /// When it has to be looked at once more: it was read in the tick in which it changed.
+    again: Option<Duration>,
 }
 
 impl From<Fault> for Failure {
@@ -275,7 +284,7 @@ impl<'a> Errand<'a> {
             (Ok(hash), Some(Ok(content))) => (hash, content),
             (Ok(_), _) => return Err(Fault::Protocol("it came before the whole file was sent".into()).into()),
             // The version that was sent is the one that was refused: a newer one has its own try.
-            (Err(fault), _) => return Err(Failure { fault, sent: Some((stat, file.mode)) }),
+            (Err(fault), _) => return Err(Failure { fault, sent: Some(Sent { stat, mode: file.mode, again }) }),
         };
         let is_proved = content.cid.as_ref() == Some(&hash);
         let happened = Happened::Stored { hash: hash.clone(), bytes: stat.size };
@@ -291,9 +300,9 @@ impl<'a> Errand<'a> {
         let in_a_row = if self.claim.code.as_deref() == Some(fault.code()) { attempts } else { 1 };
         let message = fault.message();
         let asked = match (fault.verdict(in_a_row), sent) {
-            (Verdict::Park, Some((stat, mode))) => {
+            (Verdict::Park, Some(Sent { stat, mode, again })) => {
                 let failed = Settlement::Failed { stat, mode, code: fault.code(), message: message.clone() };
-                return Ending::Settled(failed, None, Some(Happened::Failed(message)));
+                return Ending::Settled(failed, again, Some(Happened::Failed(message)));
             }
             (Verdict::Retry(asked), _) => asked,
             (Verdict::Park, None) => None,

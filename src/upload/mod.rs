@@ -13,7 +13,7 @@ mod stop;
 mod twins;
 mod worker;
 
-pub use errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, ToSend};
+pub use errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, Sent, ToSend};
 pub use folder::Folder;
 pub use pace::Gate;
 pub use queue::{Clock, Queue};
