@@ -16,28 +16,68 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
-/// What became of an upload.
+/// What became of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// dStor says that it has it, under this hash.
-    Stored(Cid),
+pub enum Outcome<T> {
+    /// dStor did as it was asked, and gave this.
+    Good(T),
     /// dStor does not take the token.
     Unauthorized,
-    /// It is not stored, as far as dStor says.
+    /// It did not, as far as it says.
     Failed(Fault),
 }
 
 impl Answer<'_> {
     /// What became of an upload that was answered so. `now` is in seconds since 1970.
     #[must_use]
-    pub fn of_upload(&self, now: i64) -> Outcome {
+    pub fn of_upload(&self, now: i64) -> Outcome<Cid> {
+        match self.status {
+            status @ 400..500 if status != 429 && wire::wants_upload_token(self.body) => {
+                Outcome::Failed(Fault::NeedsSession(status))
+            }
+            _ => self.outcome(now, wire::uploaded_hash),
+        }
+    }
+
+    /// The upload token in the answer to who wants to open a session.
+    #[must_use]
+    pub fn of_opening(&self, now: i64) -> Outcome<String> {
+        self.without_a_file(now, wire::upload_token)
+    }
+
+    /// What became of files that were sent in a session. What becomes of the session is another question.
+    #[must_use]
+    pub fn of_chunk(&self, now: i64) -> Outcome<()> {
+        self.outcome(now, wire::is_json)
+    }
+
+    /// How far a session is.
+    #[must_use]
+    pub fn of_progress(&self, now: i64) -> Outcome<wire::Progress> {
+        match self.status {
+            404 | 410 => Outcome::Failed(Fault::Protocol(format!("it knows no such session (status {})", self.status))),
+            _ => self.without_a_file(now, wire::session_progress),
+        }
+    }
+
+    fn outcome<T>(&self, now: i64, read: impl FnOnce(&[u8]) -> Result<T, wire::BadAnswer>) -> Outcome<T> {
         match self.status {
             401 => Outcome::Unauthorized,
-            200..300 => match wire::uploaded_hash(self.body) {
-                Ok(hash) => Outcome::Stored(hash),
+            200..300 => match read(self.body) {
+                Ok(value) => Outcome::Good(value),
                 Err(bad) => Outcome::Failed(of_bad_answer(bad)),
             },
             _ => Outcome::Failed(self.fault(now)),
+        }
+    }
+
+    /// The outcome of a request that brings no file: none is refused with it.
+    fn without_a_file<T>(&self, now: i64, read: impl FnOnce(&[u8]) -> Result<T, wire::BadAnswer>) -> Outcome<T> {
+        match self.outcome(now, read) {
+            Outcome::Failed(Fault::Refused { status, message }) => {
+                Outcome::Failed(Fault::Protocol(format!("no upload session (status {status}) {message}")))
+            }
+            other => other,
         }
     }
 
@@ -122,6 +162,39 @@ mod tests {
         assert_eq!(fault(302).code(), "unreachable");
         assert_eq!((fault(299).code(), fault(100).code()), ("protocol", "protocol"));
         assert_eq!(answer(401, b"").of_upload(0), Outcome::Unauthorized);
+    }
+
+    #[test]
+    fn a_direct_upload_refused_for_want_of_an_upload_token_is_no_refusal_of_the_file() {
+        for (status, body) in [
+            (400, r#"{"message":"upload token is missing"}"#),
+            (401, r#"{"error":"no x-dstor-upload-token"}"#),
+            (422, r#"{"message":"upload_token: required"}"#),
+        ] {
+            assert_eq!(answer(status, body.as_bytes()).of_upload(0), Outcome::Failed(Fault::NeedsSession(status)));
+        }
+        for body in [r#"{"message":"token expired, upload again"}"#, "upload token"] {
+            assert_eq!(answer(401, body.as_bytes()).of_upload(0), Outcome::Unauthorized, "{body}");
+        }
+    }
+
+    // E24
+    #[test]
+    fn no_answer_to_a_request_without_a_file_refuses_one() {
+        for status in (100..=999).filter(|status| *status != 401) {
+            let answer = answer(status, br#"{"message":"m"}"#);
+            for fault in [failed(answer.of_opening(0)), failed(answer.of_progress(0))] {
+                assert_ne!(fault.code(), "refused", "{status}");
+                assert_ne!(fault.code(), "too_large_for_dstor", "{status}");
+            }
+        }
+    }
+
+    fn failed<T>(outcome: Outcome<T>) -> Fault {
+        match outcome {
+            Outcome::Failed(fault) => fault,
+            Outcome::Good(_) | Outcome::Unauthorized => panic!("it went well"),
+        }
     }
 
     // E13

@@ -1,20 +1,21 @@
-//! The HTTP client: one request for one file, and nothing is ever retried here save with one new token.
+//! The HTTP client: files by themselves and in sessions, and nothing is ever retried here save with one new token.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
-use reqwest::{Body, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{RequestBuilder, StatusCode, Url};
+use secrecy::SecretString;
 
-use super::answer::Answer;
+use super::answer::{Answer, Outcome};
+use super::body::{framed, storing};
 use super::exchange::{self, Next};
 use super::http::Http;
-use super::token::{CredentialSource, Token, TokenSource};
+use super::session::{Poll, Polls, SessionFailure, Stage};
+use super::token::{CredentialSource, Token, TokenSource, sensitive};
 use super::{error, wire};
-use crate::mirror::{Cid, Fault, Placement};
+use crate::mirror::{Cid, Fault, Placement, RemoteDir};
 
 /// How to reach dStor.
 pub struct ClientOptions {
@@ -51,6 +52,18 @@ pub struct Upload<'a> {
     pub comment: &'a str,
     /// Exactly so many bytes follow.
     pub size: u64,
+}
+
+/// Files to upload in a session.
+pub struct Files<'a> {
+    /// Their directory on dStor.
+    pub dir: &'a RemoteDir,
+    /// Kept with each; empty: none.
+    pub comment: &'a str,
+    /// Their names there, each only once.
+    pub names: &'a [&'a str],
+    /// Exactly so many bytes follow for all of them.
+    pub bytes: u64,
 }
 
 impl Client {
@@ -91,13 +104,90 @@ impl Client {
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
-        let mut step = exchange::upload();
+        let send = |token: Token| {
+            let mut request =
+                self.http.client().post(endpoint(&self.url, wire::UPLOAD)).header(AUTHORIZATION, token.bearer());
+            request = match upload.placement {
+                Placement::Path(dir) if dir.is_root() => request,
+                Placement::Path(dir) => request.header(wire::FOLDER_PATH, wire::folder_path_header(dir.as_str())),
+                Placement::Id(id) => request.header(wire::PARENT_ID, *id),
+            };
+            self.send(request, upload.comment, &[upload.name], upload.size, vec![body()])
+        };
+        self.exchange(send, |answer, now| answer.of_upload(now)).await
+    }
+
+    /// Uploads files in a session, in one request, and waits until it has ended. `body` makes the bytes of a file by its
+    /// place in the list; it is called again for each if dStor refuses the token.
+    ///
+    /// # Errors
+    /// What went wrong and at what point. A file that the listing lacks is not stored.
+    pub async fn session<S>(
+        &self,
+        files: &Files<'_>,
+        mut body: impl FnMut(usize) -> S,
+    ) -> Result<wire::Listing, SessionFailure>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    {
+        let at = |stage| move |fault| SessionFailure { fault, stage };
+        let upload_token = self.open_session(files.dir).await.map_err(at(Stage::Opening))?;
+        let send = |token: Token| {
+            let request =
+                self.http.client().post(endpoint(&self.url, wire::UPLOAD)).header(AUTHORIZATION, token.bearer());
+            let request = request.header(wire::UPLOAD_TOKEN, upload_token.clone());
+            let bodies = (0..files.names.len()).map(&mut body).collect();
+            self.send(request, files.comment, files.names, files.bytes, bodies)
+        };
+        self.exchange(send, |answer, now| answer.of_chunk(now)).await.map_err(at(Stage::Sending))?;
+        self.end_of_session(&upload_token, self.stall_timeout + storing(files.bytes)).await.map_err(at(Stage::Waiting))
+    }
+
+    async fn open_session(&self, dir: &RemoteDir) -> Result<HeaderValue, Fault> {
+        let opening = wire::Opening { chunks_number: 1, folder_path: dir.as_str().to_owned() };
+        let send = |token: Token| {
+            let request = self.http.client().post(endpoint(&self.url, wire::GET_UPLOAD_TOKEN)).json(&opening);
+            self.ask(request.header(AUTHORIZATION, token.bearer()))
+        };
+        let upload_token = self.exchange(send, |answer, now| answer.of_opening(now)).await?;
+        sensitive(&SecretString::from(upload_token))
+    }
+
+    /// Asks how far a session is until it has ended, or until it has stood still for `patience`.
+    async fn end_of_session(&self, upload_token: &HeaderValue, patience: Duration) -> Result<wire::Listing, Fault> {
+        let begun = Instant::now();
+        let mut polls = Polls::begin(patience, begun.elapsed());
+        let mut wait = polls.first();
+        loop {
+            tokio::time::sleep(wait).await;
+            let send = |token: Token| {
+                let request = self.http.client().get(endpoint(&self.url, wire::GET_UPLOAD_STATUS));
+                self.ask(request.header(AUTHORIZATION, token.bearer()).header(wire::UPLOAD_TOKEN, upload_token.clone()))
+            };
+            let progress = self.exchange(send, |answer, now| answer.of_progress(now)).await?;
+            match polls.answered(progress, begun.elapsed()) {
+                Poll::After(next) => wait = next,
+                Poll::Ended(ended) => return ended,
+            }
+        }
+    }
+
+    /// One request, and once more with another token if dStor refuses the first.
+    async fn exchange<T, F>(
+        &self,
+        mut send: impl FnMut(Token) -> F,
+        read: impl Fn(&Answer<'_>, i64) -> Outcome<T>,
+    ) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<Answered, Fault>>,
+    {
+        let mut step = exchange::begin();
         loop {
             let leased = self.tokens.get(step.refused()).await?;
             let sends = step.got(leased);
-            let answered = self.send(upload, sends.token(), body()).await?;
+            let answered = send(sends.token().clone()).await?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            match sends.answered(answered.plain().of_upload(seconds(now))) {
+            match sends.answered(read(&answered.plain(), seconds(now))) {
                 Next::Again(wants) => step = wants,
                 Next::Refused(number) => return Err(self.tokens.refuse(number)),
                 Next::Ended(ended) => return ended,
@@ -105,124 +195,46 @@ impl Client {
         }
     }
 
-    async fn send<S>(&self, upload: &Upload<'_>, token: &Token, body: S) -> Result<Answered, Fault>
+    /// A request without a body to speak of.
+    fn ask(&self, request: RequestBuilder) -> impl Future<Output = Result<Answered, Fault>> + use<> {
+        let request = request.timeout(self.stall_timeout);
+        async move { Answered::read(request.send().await.map_err(error::of_transport)?).await }
+    }
+
+    /// A request with files of `bytes` altogether.
+    fn send<S>(
+        &self,
+        mut request: RequestBuilder,
+        comment: &str,
+        names: &[&str],
+        bytes: u64,
+        files: Vec<S>,
+    ) -> impl Future<Output = Result<Answered, Fault>> + use<S>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
         let boundary: String = std::iter::repeat_with(fastrand::alphanumeric).take(32).collect();
-        let framing = wire::Framing::new(upload.name, &boundary);
-        let length = framing.body_bytes(upload.size);
-        let progress = Arc::new(Progress::default());
-        let (noted, sent) = (Arc::clone(&progress), Arc::clone(&progress));
-        let tail = Bytes::from(framing.tail);
-        let whole = futures_util::stream::iter([Ok(Bytes::from(framing.head))])
-            .chain(body.flat_map(in_small_pieces))
-            .chain(futures_util::stream::once(async move {
-                sent.is_sent.store(true, Ordering::Relaxed);
-                Ok(tail)
-            }))
-            .inspect(move |piece| noted.handed(piece.as_ref().map_or(0, Bytes::len)));
-
-        let mut request = self
-            .http
-            .client()
-            .post(endpoint(&self.url, wire::UPLOAD))
-            .header(AUTHORIZATION, token.bearer())
-            .header(CONTENT_TYPE, framing.content_type)
-            .header(CONTENT_LENGTH, length)
-            .body(Body::wrap_stream(whole));
-        request = match upload.placement {
-            Placement::Path(dir) if dir.is_root() => request,
-            Placement::Path(dir) => request.header(wire::FOLDER_PATH, wire::folder_path_header(dir.as_str())),
-            Placement::Id(id) => request.header(wire::PARENT_ID, *id),
-        };
-        if !upload.comment.is_empty() {
-            request = request.header(wire::COMMENT, wire::comment_header(upload.comment));
+        let framing = wire::Framing::new(names.iter().copied(), &boundary);
+        request = request.header(CONTENT_TYPE, &framing.content_type).header(CONTENT_LENGTH, framing.body_bytes(bytes));
+        if !comment.is_empty() {
+            request = request.header(wire::COMMENT, wire::comment_header(comment));
         }
-        let nothing_moved = |quiet: Duration| Fault::Unreachable(format!("nothing moved for {} s", quiet.as_secs()));
-        let answer = tokio::select! {
-            answer = request.send() => answer.map_err(error::of_transport)?,
-            quiet = progress.stalled(self.stall_timeout) => return Err(nothing_moved(quiet)),
-        };
-        // The head of the answer is there: whatever was on its way has arrived, or nobody minds. The rest is short.
-        match tokio::time::timeout(self.stall_timeout, Answered::read(answer)).await {
-            Ok(answered) => answered,
-            Err(_) => Err(nothing_moved(self.stall_timeout)),
-        }
-    }
-}
-
-/// Cuts a piece into small ones that share its memory: on a slow line they tell sooner that something moves.
-fn in_small_pieces(piece: std::io::Result<Bytes>) -> impl Stream<Item = std::io::Result<Bytes>> {
-    const SMALL: usize = 32 * 1024;
-    let mut rest = Some(piece);
-    futures_util::stream::iter(std::iter::from_fn(move || match rest.take()? {
-        Ok(mut piece) if piece.len() > SMALL => {
-            let small = piece.split_to(SMALL);
-            rest = Some(Ok(piece));
-            Some(Ok(small))
-        }
-        other => Some(other),
-    }))
-}
-
-/// When something last moved in a request. A limit on the whole of it would end slow uploads that go on well, and a limit
-/// on reading fires while the body is still being sent (E6).
-///
-/// What the connection was handed is not yet on its way: buffers hold up to some megabytes, and a slow line drains them
-/// without a sign. So this only says when even the slowest line would have moved. That nothing at all gets through while
-/// bytes are to be sent, the kernel notices to the second, see `tcp_user_timeout`.
-struct Progress {
-    begun: Instant,
-    moved_ms: AtomicU64,
-    /// Bytes handed to the connection.
-    handed: AtomicU64,
-    /// Whether that is the whole body.
-    is_sent: AtomicBool,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self {
-            begun: Instant::now(),
-            moved_ms: AtomicU64::new(0),
-            handed: AtomicU64::new(0),
-            is_sent: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Progress {
-    fn handed(&self, bytes: usize) {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved_ms.store(now, Ordering::Relaxed);
-        self.handed.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Waits until nothing can have moved for `limit`. Returns how long nothing was seen to move.
-    async fn stalled(&self, limit: Duration) -> Duration {
-        loop {
-            let limit = limit + unseen(self.handed.load(Ordering::Relaxed), self.is_sent.load(Ordering::Relaxed));
-            let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
-            let quiet = self.begun.elapsed().saturating_sub(moved);
-            if quiet >= limit {
-                return quiet;
+        let (body, progress) = framed(framing, files);
+        let stall_timeout = self.stall_timeout;
+        async move {
+            let nothing_moved =
+                |quiet: Duration| Fault::Unreachable(format!("nothing moved for {} s", quiet.as_secs()));
+            let answer = tokio::select! {
+                answer = request.body(body).send() => answer.map_err(error::of_transport)?,
+                quiet = progress.stalled(stall_timeout) => return Err(nothing_moved(quiet)),
+            };
+            // The head of the answer is there: whatever was on its way has arrived, or nobody minds. The rest is short.
+            match tokio::time::timeout(stall_timeout, Answered::read(answer)).await {
+                Ok(answered) => answered,
+                Err(_) => Err(nothing_moved(stall_timeout)),
             }
-            tokio::time::sleep(limit - quiet).await;
         }
     }
-}
-
-/// How long a request may go on without a sign after it was handed so many bytes.
-fn unseen(handed: u64, is_sent: bool) -> Duration {
-    /// What Linux buffers for a connection at most, unless told otherwise.
-    const BUFFERED: u64 = 4 * 1024 * 1024;
-    /// On slower lines, buffers are smaller.
-    const SLOWEST_LINE: u64 = 16 * 1024;
-    /// The service adds a file to IPFS before it answers.
-    const SLOWEST_SERVICE: u64 = 1024 * 1024;
-    let drains = Duration::from_secs(handed.min(BUFFERED) / SLOWEST_LINE);
-    if is_sent { drains + Duration::from_secs(handed / SLOWEST_SERVICE) } else { drains }
 }
 
 /// An answer that was read to its end.

@@ -1,19 +1,19 @@
-//! The exchange with dStor over one upload: a token, the request, and once more with another token if dStor does not
+//! The exchange with dStor over one request: a token, the request, and once more with another token if dStor does not
 //! take the first. Each step gives what the next one needs, so that none can be left out or come twice.
 
 use super::answer::Outcome;
 use super::lease::Leased;
-use crate::mirror::{Cid, Fault};
+use crate::mirror::Fault;
 
 /// A token is needed.
-#[must_use = "an upload that is begun ends with an answer"]
+#[must_use = "what is begun ends with an answer"]
 #[derive(PartialEq, Eq, Debug)]
 pub struct WantsToken {
     refused: Option<u64>,
 }
 
 /// The request is to be sent.
-#[must_use = "an upload that is begun ends with an answer"]
+#[must_use = "what is begun ends with an answer"]
 #[derive(PartialEq, Eq, Debug)]
 pub struct Sends<T> {
     leased: Leased<T>,
@@ -22,17 +22,17 @@ pub struct Sends<T> {
 
 /// What follows from an answer.
 #[derive(PartialEq, Eq, Debug)]
-pub enum Next {
+pub enum Next<T> {
     /// dStor does not take the token: everything once more, with another.
     Again(WantsToken),
     /// dStor does not take the new token of this number either. The fault is for its keeper to tell.
     Refused(u64),
     /// It has ended.
-    Ended(Result<Cid, Fault>),
+    Ended(Result<T, Fault>),
 }
 
-/// The first step of an upload.
-pub fn upload() -> WantsToken {
+/// The first step of a request.
+pub fn begin() -> WantsToken {
     WantsToken { refused: None }
 }
 
@@ -43,7 +43,7 @@ impl WantsToken {
         self.refused
     }
 
-    /// Here is a token. Where there is none to be had, the upload ends with the fault that says why.
+    /// Here is a token. Where there is none to be had, it ends with the fault that says why.
     pub fn got<T>(self, leased: Leased<T>) -> Sends<T> {
         Sends { leased, is_second: self.refused.is_some() }
     }
@@ -56,13 +56,13 @@ impl<T> Sends<T> {
         &self.leased.token
     }
 
-    /// The request was answered. One that was not has ended the upload: only the queue tries again.
+    /// The request was answered. One that was not has ended: only the queue tries again.
     #[must_use]
-    pub fn answered(self, outcome: Outcome) -> Next {
+    pub fn answered<R>(self, outcome: Outcome<R>) -> Next<R> {
         match outcome {
             Outcome::Unauthorized if self.is_second => Next::Refused(self.leased.number),
             Outcome::Unauthorized => Next::Again(WantsToken { refused: Some(self.leased.number) }),
-            Outcome::Stored(hash) => Next::Ended(Ok(hash)),
+            Outcome::Good(value) => Next::Ended(Ok(value)),
             Outcome::Failed(fault) => Next::Ended(Err(fault)),
         }
     }
@@ -72,6 +72,8 @@ impl<T> Sends<T> {
 mod tests {
     use super::*;
 
+    const UNAUTHORIZED: Outcome<()> = Outcome::Unauthorized;
+
     fn sends(step: WantsToken, number: u64) -> Sends<&'static str> {
         step.got(Leased { token: "token", number })
     }
@@ -79,17 +81,17 @@ mod tests {
     // E9
     #[test]
     fn a_refused_token_is_replaced_once_and_then_it_is_the_credentials() {
-        let first = upload();
+        let first = begin();
         assert_eq!(first.refused(), None);
-        let Next::Again(second) = sends(first, 7).answered(Outcome::Unauthorized) else { panic!("it gives up") };
+        let Next::Again(second) = sends(first, 7).answered(UNAUTHORIZED) else { panic!("it gives up") };
         assert_eq!(second.refused(), Some(7));
-        assert_eq!(sends(second, 8).answered(Outcome::Unauthorized), Next::Refused(8));
+        assert_eq!(sends(second, 8).answered(UNAUTHORIZED), Next::Refused(8));
     }
 
     #[test]
     fn any_other_answer_ends_it_whichever_token_was_sent() {
-        let failed = Outcome::Failed(Fault::ServerError(500));
-        for step in [upload(), WantsToken { refused: Some(1) }] {
+        let failed: Outcome<()> = Outcome::Failed(Fault::ServerError(500));
+        for step in [begin(), WantsToken { refused: Some(1) }] {
             assert_eq!(sends(step, 2).answered(failed.clone()), Next::Ended(Err(Fault::ServerError(500))));
         }
     }

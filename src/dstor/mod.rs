@@ -1,6 +1,7 @@
 //! The remote: what travels between this machine and dStor, and nothing about files or queues.
 
 mod answer;
+mod body;
 mod client;
 pub mod credentials;
 mod error;
@@ -9,11 +10,13 @@ pub mod exchange;
 mod fuzz;
 mod http;
 mod lease;
+mod session;
 mod token;
 pub mod wire;
 
 pub use answer::{Answer, Outcome};
-pub use client::{Client, ClientError, ClientOptions, Upload, link};
+pub use client::{Client, ClientError, ClientOptions, Files, Upload, link};
 pub use credentials::Credentials;
 pub use lease::{Granted, Lease, Leased, Order, Standing, Want, Wish};
+pub use session::{Poll, Polls, SessionFailure, Stage};
 pub use token::{CredentialSource, Token, TokenFacts, TokenSource};

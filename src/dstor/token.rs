@@ -187,7 +187,8 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-fn sensitive(secret: &SecretString) -> Result<HeaderValue, Fault> {
+/// A secret as a header's value, marked so.
+pub(super) fn sensitive(secret: &SecretString) -> Result<HeaderValue, Fault> {
     let mut value = HeaderValue::from_str(secret.expose_secret())
         .map_err(|_| Fault::Credentials("the credentials hold a character that cannot be sent".into()))?;
     value.set_sensitive(true);

@@ -4,6 +4,8 @@
 //! developer pages of 2023), *clients* (seen alike in several independent public clients), *ours* (our reading). What is
 //! *ours* may be otherwise, and the client has to cope.
 
+mod session;
+
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,6 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::mirror::Cid;
+
+pub use session::{Listing, Opening, Progress, is_json, session_progress, upload_token, wants_upload_token};
 
 /// Swaps credentials for an access token: `GET` with an API key, `POST` with a [`Login`] (tutorial).
 pub const TEMP_TOKEN: &str = "/v1/dev/temp-token";
@@ -126,11 +130,16 @@ pub fn error_message(answer: &[u8]) -> String {
         #[serde(alias = "error", alias = "detail")]
         message: serde_json::Value,
     }
-    let Ok(Error { message: serde_json::Value::String(said) }) = serde_json::from_slice(answer) else {
+    let Ok(Error { message: serde_json::Value::String(text) }) = serde_json::from_slice(answer) else {
         return String::new();
     };
+    said(&text)
+}
+
+/// What a server says, cut short and with everything escaped that could act on a terminal.
+fn said(text: &str) -> String {
     let mut out = String::new();
-    let cut: String = said.chars().take(LONGEST_MESSAGE).collect();
+    let cut: String = text.chars().take(LONGEST_MESSAGE).collect();
     // Writing to a String cannot fail.
     let _ = crate::mirror::escape(cut.as_bytes(), &mut out);
     out
@@ -209,36 +218,39 @@ pub fn multipart_filename(name: &str) -> String {
     crate::mirror::sent_name(name)
 }
 
-/// What stands before and after a file's bytes in a `multipart/form-data` body with this one part.
+/// What stands before, between and after the files' bytes in a `multipart/form-data` body with one part a file.
 pub struct Framing {
     /// The body's `Content-Type`.
     pub content_type: String,
-    /// Before the file's bytes.
-    pub head: Vec<u8>,
-    /// After them. Until it is sent, the service has no whole body and stores nothing.
+    /// Before each file's bytes.
+    pub heads: Vec<Vec<u8>>,
+    /// After the last file's. Until it is sent, the service has no whole body and stores nothing.
     pub tail: Vec<u8>,
 }
 
 impl Framing {
-    /// Frames one file called `name`. `boundary` must not occur in the file: 32 random characters do not.
+    /// Frames files with these names. `boundary` must not occur in any: 32 random characters do not.
     #[must_use]
-    pub fn new(name: &str, boundary: &str) -> Self {
-        let name = multipart_filename(name);
-        let head = format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"{FIELD}\"; filename=\"{name}\"\r\n\
-             Content-Type: application/octet-stream\r\n\r\n"
-        );
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>, boundary: &str) -> Self {
+        let head = |(at, name): (usize, &str)| {
+            let (end, name) = (if at == 0 { "" } else { "\r\n" }, multipart_filename(name));
+            format!(
+                "{end}--{boundary}\r\nContent-Disposition: form-data; name=\"{FIELD}\"; filename=\"{name}\"\r\n\
+                 Content-Type: application/octet-stream\r\n\r\n"
+            )
+        };
         Self {
             content_type: format!("multipart/form-data; boundary={boundary}"),
-            head: head.into_bytes(),
+            heads: names.into_iter().enumerate().map(head).map(String::into_bytes).collect(),
             tail: format!("\r\n--{boundary}--\r\n").into_bytes(),
         }
     }
 
-    /// The body's length for a file of `file_bytes`.
+    /// The body's length for files of `file_bytes` altogether.
     #[must_use]
     pub fn body_bytes(&self, file_bytes: u64) -> u64 {
-        file_bytes + self.head.len() as u64 + self.tail.len() as u64
+        let heads: u64 = self.heads.iter().map(|head| head.len() as u64).sum();
+        file_bytes + heads + self.tail.len() as u64
     }
 }
 
@@ -295,8 +307,9 @@ mod tests {
     #[test]
     fn names_travel_as_browsers_send_them() {
         assert_eq!(multipart_filename("a\"b\r\nc\\d é %22"), "a%22b%0D%0Ac\\d é %22");
-        let head = String::from_utf8(Framing::new("x\r\n\"", "B").head).expect("UTF-8");
-        assert_eq!(head.matches("\r\n").count(), 4, "a name adds no line: {head:?}");
+        let framing = Framing::new(["a", "x\r\n\""], "B");
+        let head = String::from_utf8(framing.heads[1].clone()).expect("UTF-8");
+        assert_eq!(head.matches("\r\n").count(), 5, "a name adds no line: {head:?}");
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub enum Fault {
         /// What the server said, cut and made safe for a terminal.
         message: String,
     },
+    /// A status that says that files are taken in upload sessions only.
+    NeedsSession(u16),
+    /// An upload session with other files came to nothing, or left this one out; why.
+    Session(String),
     /// An answer that cannot be understood: HTML with status 200, no hash, a hash that is none; what was wrong.
     Protocol(String),
 }
@@ -65,12 +69,15 @@ impl Fault {
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self {
-            Self::Moved | Self::Unreadable(_) | Self::RootMissing | Self::Refused { .. } => Scope::Path,
+            Self::Moved | Self::Unreadable(_) | Self::RootMissing | Self::Refused { .. } | Self::Session(_) => {
+                Scope::Path
+            }
             Self::Unreachable(_)
             | Self::Busy { .. }
             | Self::ServerError(_)
             | Self::Credentials(_)
             | Self::Quota(_)
+            | Self::NeedsSession(_)
             | Self::Protocol(_) => Scope::Account,
         }
     }
@@ -90,6 +97,8 @@ impl Fault {
             | Self::ServerError(_)
             | Self::Credentials(_)
             | Self::Quota(_)
+            | Self::NeedsSession(_)
+            | Self::Session(_)
             | Self::Protocol(_) => Verdict::Retry(None),
         }
     }
@@ -98,13 +107,14 @@ impl Fault {
     #[must_use]
     pub fn is_unsure(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::ServerError(_) | Self::Protocol(_) => true,
+            Self::Unreachable(_) | Self::ServerError(_) | Self::Session(_) | Self::Protocol(_) => true,
             Self::Moved
             | Self::Unreadable(_)
             | Self::RootMissing
             | Self::Busy { .. }
             | Self::Credentials(_)
             | Self::Quota(_)
+            | Self::NeedsSession(_)
             | Self::Refused { .. } => false,
         }
     }
@@ -123,6 +133,8 @@ impl Fault {
             Self::Quota(_) => "quota",
             Self::Refused { status: 413, .. } => "too_large_for_dstor",
             Self::Refused { .. } => "refused",
+            Self::NeedsSession(_) => "needs_session",
+            Self::Session(_) => "session",
             Self::Protocol(_) => "protocol",
         }
     }
@@ -147,6 +159,11 @@ impl Fault {
             Self::Refused { status: 413, .. } => "too large for dStor (status 413)".into(),
             Self::Refused { status, message } if message.is_empty() => format!("dStor refused it (status {status})"),
             Self::Refused { status, message } => format!("dStor refused it (status {status}): {message}"),
+            Self::NeedsSession(status) => format!(
+                "dStor takes files in upload sessions only (status {status}); see `sessions` in the configuration, and \
+                 give the directory by its path"
+            ),
+            Self::Session(why) => format!("dStor did not store it together with others ({why}); it goes alone next"),
             Self::Protocol(why) => format!("dStor gave an answer that makes no sense: {why}"),
         }
     }
@@ -168,6 +185,8 @@ mod tests {
             Fault::ServerError(500),
             Fault::Credentials("refused".into()),
             Fault::Quota(402),
+            Fault::NeedsSession(400),
+            Fault::Session("ERROR".into()),
         ] {
             assert_eq!(waits.verdict(1_000), Verdict::Retry(None), "{waits:?}");
         }

@@ -166,6 +166,12 @@ impl RemoteDir {
         self.0.is_empty()
     }
 
+    /// Whether it is printable ASCII without a blank at either end: what every header carries as it is.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.0.bytes().all(|b| matches!(b, 0x20..=0x7e)) && self.0.trim() == self.0
+    }
+
     /// Its text, without a slash at either end.
     #[must_use]
     pub fn as_str(&self) -> &str {

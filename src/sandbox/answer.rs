@@ -64,6 +64,7 @@ pub(super) fn instead(deed: &Misdeed, stopping: Stopping) -> Option<Response> {
             }
             response
         }
+        Misdeed::WantsSession => message(StatusCode::BAD_REQUEST, "the upload token is missing (x-dstor-upload-token)"),
         Misdeed::Html => Html("<!doctype html><title>Welcome</title><p>Sign in to the hotel's network").into_response(),
         Misdeed::Redirect(url) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, url.as_str())]).into_response(),
         Misdeed::Endless => endless(stopping),

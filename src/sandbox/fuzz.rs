@@ -87,8 +87,8 @@ fn fuzz_what_the_agent_frames_is_what_the_sandbox_reads() {
         if content.windows(5).any(|five| five == b"\r\n--B") || name.len() > 4096 {
             return;
         }
-        let framing = Framing::new(&name, "B");
-        let body = [framing.head.as_slice(), &content, &framing.tail].concat();
+        let framing = Framing::new([name.as_str()], "B");
+        let body = [framing.heads[0].as_slice(), &content, &framing.tail].concat();
         assert_eq!(body.len() as u64, framing.body_bytes(content.len() as u64));
         let came_out = name.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n");
         let expected = vec![(Some(came_out), content.clone())];

@@ -47,6 +47,8 @@ pub enum Misdeed {
         /// `Retry-After`, word for word.
         retry_after: Option<String>,
     },
+    /// 400, with the message that an upload token is missing: a service that takes files in sessions only.
+    WantsSession,
     /// 200 and a page of HTML, as a hotel's network answers.
     Html,
     /// The answer lacks its hash.
@@ -90,6 +92,7 @@ impl Misdeed {
     pub(super) fn replaces_the_answer(&self) -> bool {
         match self {
             Self::Status { .. }
+            | Self::WantsSession
             | Self::Html
             | Self::Reset
             | Self::Stall
@@ -118,6 +121,7 @@ impl Misdeed {
                 matches!(phase, Phase::Upload | Phase::Status)
             }
             Self::FlipBit | Self::Cut => phase == Phase::Read,
+            Self::WantsSession => phase == Phase::Upload,
             Self::TruncatedJson => phase != Phase::Read,
             Self::ResetInBody | Self::Slow(_) => matches!(phase, Phase::Upload | Phase::Chunk),
             Self::Status { .. }
@@ -155,8 +159,8 @@ pub enum BadMisbehaviour {
     Phase(String),
     /// There is no such fault.
     #[error(
-        "`{0}` is no fault: it is a status code such as 503 (with retry-after=… if wanted), html, no-hash, empty-hash, \
-         foreign-hash, bad-hash, truncated-json, reset, reset-in-body, reset-after-store, stall, stall-in-answer, \
+        "`{0}` is no fault: it is a status code such as 503 (with retry-after=… if wanted), wants-session, html, no-hash, \
+         empty-hash, foreign-hash, bad-hash, truncated-json, reset, reset-in-body, reset-after-store, stall, stall-in-answer, \
          slow=BYTES, late=MILLISECONDS, redirect=URL, endless, gzip-bomb, flip-bit or cut"
     )]
     Fault(String),
@@ -206,6 +210,7 @@ impl FromStr for Misdeed {
     fn from_str(text: &str) -> Result<Self, BadMisbehaviour> {
         let bad = || BadMisbehaviour::Fault(text.to_owned());
         Ok(match text {
+            "wants-session" => Self::WantsSession,
             "html" => Self::Html,
             "no-hash" => Self::NoHash,
             "empty-hash" => Self::EmptyHash,
@@ -270,6 +275,7 @@ impl fmt::Display for Misdeed {
             Self::Slow(rate) => return write!(f, "slow={rate}"),
             Self::Late(wait) => return write!(f, "late={wait}"),
             Self::Redirect(url) => return write!(f, "redirect={url}"),
+            Self::WantsSession => "wants-session",
             Self::Html => "html",
             Self::NoHash => "no-hash",
             Self::EmptyHash => "empty-hash",
@@ -342,6 +348,7 @@ mod tests {
             "upload 503 retry-after=7 x3",
             "chunk 429 retry-after=Sun, 06 Nov 1994 08:49:37 GMT",
             "chunk 429 retry-after=Sun, 06 Nov 1994 08:49:37 GMT x2",
+            "upload wants-session",
             "get-token html",
             "upload no-hash",
             "upload empty-hash x1",
@@ -384,6 +391,7 @@ mod tests {
             "read no-hash",
             "upload flip-bit",
             "token slow=5",
+            "chunk wants-session",
             "read 503 name=a",
         ] {
             assert!(text.parse::<Misbehaviour>().is_err(), "{text:?}");

@@ -287,7 +287,7 @@ mod tests {
     fn framed(files: &[(String, Vec<u8>)]) -> Vec<u8> {
         let mut body = Vec::new();
         for (name, content) in files {
-            body.extend_from_slice(&Framing::new(name, "B").head);
+            body.extend_from_slice(&Framing::new([name.as_str()], "B").heads[0]);
             body.extend_from_slice(content);
             body.extend_from_slice(b"\r\n");
         }

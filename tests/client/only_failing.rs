@@ -66,7 +66,7 @@ impl Run {
         let never = Duration::MAX;
         match self.workers[at].take() {
             None => match self.pace.enter(self.now) {
-                Enter::Go(ticket) => self.want(at, ticket, exchange::upload(), None),
+                Enter::Go(ticket) => self.want(at, ticket, exchange::begin(), None),
                 Enter::At(until) => until,
                 Enter::WhenChanged => never,
             },

@@ -309,7 +309,7 @@ impl Run {
                     self.meet(Rare::NeverQuiet);
                 }
                 let wish = self.lease.borrow().wish(None);
-                let stage = Stage::WantsToken { file, read_from, wants: exchange::upload(), wish };
+                let stage = Stage::WantsToken { file, read_from, wants: exchange::begin(), wish };
                 return self.put(worker, Task { claim, ticket, tree, stage }, Duration::ZERO);
             }
         };

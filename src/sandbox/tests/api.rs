@@ -184,7 +184,7 @@ async fn two_sandboxes_never_share_a_directory_and_none_listens_to_other_machine
 #[tokio::test]
 async fn an_upload_that_breaks_off_stores_nothing_and_leaves_nothing() {
     let world = world().await;
-    let head = Framing::new("torn.bin", "B").head;
+    let head = Framing::new(["torn.bin"], "B").heads.remove(0);
     let mut connection = TcpStream::connect(world.sandbox.address).await.expect("a connection");
     connection
         .write_all(&[raw_head(&world.token, 1_000_000).as_bytes(), &head, &[7; 100_000]].concat())

@@ -61,7 +61,7 @@ async fn a_reset_is_a_reset_and_no_proper_end() {
     let world = world().await;
     world.sandbox.misbehave(rule("upload reset-in-body x1"));
     let mut connection = TcpStream::connect(world.sandbox.address).await.expect("a connection");
-    let head = Framing::new("a", "B").head;
+    let head = Framing::new(["a"], "B").heads.remove(0);
     let rest = vec![7; 65_536 - head.len()];
     connection
         .write_all(&[raw_head(&world.token, 1_000_000).as_bytes(), &head, &rest].concat())
@@ -186,7 +186,7 @@ async fn files_can_be_read_back_wrong() {
 async fn a_dropped_sandbox_resets_its_connections_and_frees_its_directory() {
     let world = world().await;
     let mut connection = TcpStream::connect(world.sandbox.address).await.expect("a connection");
-    let begun = [raw_head(&world.token, 1_000_000).as_bytes(), &Framing::new("a", "B").head].concat();
+    let begun = [raw_head(&world.token, 1_000_000).as_bytes(), Framing::new(["a"], "B").heads[0].as_slice()].concat();
     connection.write_all(&begun).await.expect("written");
     eventually("it is received into a temporary file", async || world.left_incoming() == 1).await;
     // As a request that takes long to notice holds it.
@@ -202,7 +202,7 @@ async fn a_dropped_sandbox_resets_its_connections_and_frees_its_directory() {
 async fn an_upload_that_hangs_does_not_hold_up_the_end_and_nothing_of_it_stays() {
     let world = world().await;
     let mut connection = TcpStream::connect(world.sandbox.address).await.expect("a connection");
-    let begun = [raw_head(&world.token, 1_000_000).as_bytes(), &Framing::new("a", "B").head].concat();
+    let begun = [raw_head(&world.token, 1_000_000).as_bytes(), Framing::new(["a"], "B").heads[0].as_slice()].concat();
     connection.write_all(&begun).await.expect("written");
     eventually("it is received into a temporary file", async || world.left_incoming() == 1).await;
     let app = Arc::clone(&world.sandbox.app);

@@ -90,7 +90,7 @@ impl World {
 fn framed(files: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     let mut body = Vec::new();
     for (name, content) in files {
-        body.extend_from_slice(&Framing::new(name, "BoUnDaRy").head);
+        body.extend_from_slice(&Framing::new([*name], "BoUnDaRy").heads[0]);
         body.extend_from_slice(content);
         body.extend_from_slice(b"\r\n");
     }
