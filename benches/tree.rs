@@ -34,10 +34,18 @@ async fn main() -> ExitCode {
         first.peak_kib,
         first.last_line
     );
-    let uploads = sandbox.requests(Phase::Upload);
-    println!("requests      {uploads} uploads, {} for a token", sandbox.requests(Phase::Token));
+    let made = |phase| sandbox.requests(phase);
+    let uploads = made(Phase::Upload) + made(Phase::Chunk);
+    println!(
+        "requests      {} with one file, {} with many in {} sessions, {} to ask how far these are, {} for a token",
+        made(Phase::Upload),
+        made(Phase::Chunk),
+        made(Phase::GetToken),
+        made(Phase::Status),
+        made(Phase::Token)
+    );
     let second = pass(&tree, scratch.path(), &sandbox);
-    let more = sandbox.requests(Phase::Upload) - uploads;
+    let more = made(Phase::Upload) + made(Phase::Chunk) - uploads;
     println!("second pass   {:.1} s, peak memory {} KiB, {more} uploads", second.took.as_secs_f64(), second.peak_kib);
 
     let (mut files, mut bytes, mut wrong) = (0_u64, 0_u64, 0_u64);

@@ -12,7 +12,8 @@ use tracing::error;
 use crate::dstor::{Client, ClientError, ClientOptions, CredentialSource};
 use crate::ledger::{AgentLock, Ledger, LedgerError, LockError, Millis, MirrorSettings, Rescue, SharedLedger};
 use crate::local::unfit_for_a_ledger;
-use crate::upload::{Clock, Folder, Gate, Patience, Queue, Report, Stop, Uploader};
+use crate::mirror::Sessions;
+use crate::upload::{Clock, Folder, Gate, Patience, Queue, Report, Roads, Stop, Uploader};
 
 /// The ledger's name in the state directory.
 pub const LEDGER: &str = "ledger.db";
@@ -50,6 +51,8 @@ pub struct Plan {
     pub max_delay: Duration,
     /// Uploads at the same time.
     pub workers: usize,
+    /// Whether many small files go in one request.
+    pub sessions: Sessions,
     /// No back-off is longer.
     pub retry_max_delay: Duration,
     /// How long uploads under way may go on when it is time to stop.
@@ -143,6 +146,7 @@ impl Plan {
             queue: Arc::new(Queue::new(ledger, path, clock)),
             client: Arc::new(client),
             gate: Gate::new(self.workers),
+            roads: Roads::new(self.sessions),
             folders: folders.iter().map(|folder| (folder.id, Arc::clone(folder))).collect::<HashMap<_, _>>(),
             patience: Patience {
                 settle: self.settle,

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dstor_sync::sandbox::Phase;
-
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +88,7 @@ async fn touched_files_and_restarts_upload_nothing() {
     }
     let agent = world.start();
     world.until_mirrored().await;
-    assert_eq!(world.sandbox().requests(Phase::Upload), 100);
+    assert_eq!(world.sent(), 100);
     assert_eq!(agent.stop(), 0);
 
     // Whoever hashes a file has to open it.
@@ -125,7 +123,7 @@ async fn touched_files_and_restarts_upload_nothing() {
                 == 100
         })
         .await;
-    assert_eq!(world.sandbox().requests(Phase::Upload), 100, "a touch was uploaded");
+    assert_eq!(world.sent(), 100, "a touch was uploaded");
     assert_eq!(agent.stop(), 0);
 }
 

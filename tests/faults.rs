@@ -27,7 +27,7 @@ async fn faults_that_pass_delay_a_file_and_lose_none() {
         "401 x1",
         "402 x1",
     ] {
-        let world = World::new().await;
+        let world = World::with("", "sessions = \"never\"").await;
         world.misbehave(&format!("upload {fault}"));
         for at in 0..5 {
             world.write(&format!("f{at}"), vec![b'x'; 200_000 + at]);
@@ -74,7 +74,7 @@ async fn a_file_that_is_refused_fails_alone_and_is_tried_again_when_it_changes()
 // E9, E10
 #[tokio::test(flavor = "multi_thread")]
 async fn revoked_tokens_are_replaced_by_one_request_however_many_workers_meet_them() {
-    let world = World::with("", "workers = 16").await;
+    let world = World::with("", "workers = 16\nsessions = \"never\"").await;
     let agent = world.start();
     world.write("first", "1");
     world.until_mirrored().await;
@@ -134,17 +134,21 @@ async fn what_is_saved_while_dstor_is_away_goes_up_when_it_is_back() {
 // P5
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_only_fails_is_asked_by_one_file_at_a_time() {
-    let world = World::new().await;
-    world.misbehave("upload 500");
-    for at in 0..100 {
-        world.write(&format!("f{at}"), at.to_string());
+    for sessions in ["auto", "never"] {
+        let world = World::with("", &format!("sessions = \"{sessions}\"")).await;
+        let asked = || world.sandbox().requests(Phase::Upload) + world.sandbox().requests(Phase::Chunk);
+        world.misbehave("upload 500");
+        world.misbehave("chunk 500");
+        for at in 0..100 {
+            world.write(&format!("f{at}"), at.to_string());
+        }
+        let agent = world.start();
+        world.until("it was asked a few times", || asked() >= 6).await;
+        // Four workers at first, then one probe at a time: 2, 4 s … apart.
+        assert!(asked() <= 8, "{}", asked());
+        assert_eq!(world.count("stored"), 0);
+        assert_eq!(agent.stop(), 0);
     }
-    let agent = world.start();
-    world.until("it was asked a few times", || world.sandbox().requests(Phase::Upload) >= 6).await;
-    // Four workers at first, then one probe at a time: 2, 4 s … apart.
-    assert!(world.sandbox().requests(Phase::Upload) <= 8, "{}", world.sandbox().requests(Phase::Upload));
-    assert_eq!(world.count("stored"), 0);
-    assert_eq!(agent.stop(), 0);
 }
 
 // P6, G1
@@ -230,7 +234,7 @@ async fn a_new_token_that_is_refused_too_counts_as_refused_credentials() {
 // E32
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_that_is_used_up_stops_the_account_and_gives_no_file_up() {
-    let world = World::new().await;
+    let world = World::with("", "sessions = \"never\"").await;
     world.misbehave("upload 403 x3");
     for at in 0..20 {
         world.write(&format!("f{at}"), at.to_string());

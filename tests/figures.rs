@@ -32,7 +32,7 @@ fn stored(world: &World) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_that_overflows_the_systems_queue_is_stored_to_the_last_file() {
     let files = number("BURST_FILES", 20_000);
-    let world = World::with("", "workers = 8").await;
+    let world = World::with("", "workers = 8\nsessions = \"never\"").await;
     for at in 0..20 {
         world.write(&format!("d{at}/before"), "before");
     }

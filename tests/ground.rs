@@ -112,7 +112,7 @@ async fn a_network_that_is_away_is_one_line_in_the_log_however_often_it_is_tried
 // P3: the system keeps a time for each inode that nobody can set back.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_below_a_mirror_is_ever_written() {
-    let world = World::new().await;
+    let world = World::with("", "sessions = \"never\"").await;
     for name in ["a", "d/b", "d/e/c", ".dstorignore", "x.tmp", "bad"] {
         world.write(name, name);
     }

@@ -14,6 +14,7 @@ mod matrix;
 mod restart;
 mod roots;
 mod security;
+mod sessions;
 mod storm;
 mod syscalls;
 mod truth;

@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use dstor_sync::sandbox::Phase;
-
 use crate::world::{Mount, World};
 
 async fn mirrored_world() -> World {
@@ -29,7 +27,7 @@ async fn a_root_renamed_while_it_runs_is_missing_until_it_is_back() {
     assert_eq!((world.count("stored"), world.count("gone")), (21, 0));
     world.write("d9/after", "events come again");
     world.until_mirrored().await;
-    assert_eq!(world.sandbox().requests(Phase::Upload), 22);
+    assert_eq!(world.sent(), 22);
     assert_eq!(agent.stop(), 0);
 }
 

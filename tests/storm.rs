@@ -27,7 +27,7 @@ const AT_ONCE: u64 = 4;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What goes wrong with dStor.
-const FAULTS: [&str; 23] = [
+const FAULTS: [&str; 34] = [
     "upload 413 x1",
     "upload 500 x2",
     "upload 503 x1",
@@ -47,6 +47,17 @@ const FAULTS: [&str; 23] = [
     "upload slow=200000 x3",
     "upload endless x1",
     "upload redirect=http://127.0.0.1:9/ x1",
+    "get-token 404 x1",
+    "get-token 500 x1",
+    "chunk 413 x2",
+    "chunk 401 x1",
+    "chunk reset-in-body x1",
+    "chunk reset-after-store x2",
+    "chunk stall x1",
+    "status no-hash x1",
+    "status 500 x1",
+    "status reset x1",
+    "status late=800 x2",
     "token 503 x1",
     "token html x1",
     "token reset x1",

@@ -202,6 +202,11 @@ impl World {
         self.ls().into_iter().map(|(path, line)| (path, line["state"].as_str().expect("a state").to_owned())).collect()
     }
 
+    /// How many files dStor has stored so far, one that was sent twice counted twice.
+    pub(crate) fn sent(&self) -> usize {
+        self.sandbox().versions().expect("versions").len()
+    }
+
     /// Path and bytes of all files that dStor holds below the mirror's directory there.
     pub(crate) fn remote(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let files = self.sandbox().files().expect("files");

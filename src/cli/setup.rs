@@ -129,6 +129,7 @@ fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config,
         settle: config.watch.settle,
         max_delay: config.watch.max_delay,
         workers: config.upload.workers,
+        sessions: config.upload.sessions,
         retry_max_delay: config.upload.retry_max_delay,
         shutdown_grace: config.upload.shutdown_grace,
     }

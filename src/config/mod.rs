@@ -38,7 +38,7 @@ pub use environment::{Environment, Overrides};
 pub use error::{ConfigError, ConfigErrors};
 pub use places::{config_path, state_dir};
 
-use crate::mirror::{Included, MirrorPath, Placement, Policy, Rules};
+use crate::mirror::{Included, MirrorPath, Placement, Policy, Rules, Sessions};
 use error::quoted;
 
 /// The whole configuration, validated.
@@ -146,17 +146,6 @@ pub struct Upload {
     pub stall_timeout: Duration,
     /// How long uploads may go on once the agent is asked to stop. May be zero.
     pub shutdown_grace: Duration,
-}
-
-/// Whether many small files go in one request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sessions {
-    /// As the agent sees fit. Today it always uploads file by file.
-    Auto,
-    /// Whenever more than one is due. Refused by [`Config::load`]: not built yet.
-    Always,
-    /// Never.
-    Never,
 }
 
 impl Default for Dstor {

@@ -12,10 +12,9 @@ use super::error::{plain, quoted};
 use super::guarded::Guarded;
 use super::places;
 use super::{
-    Config, ConfigError, CredentialFiles, Dstor, Environment, Mirror, Overrides, Poll, Sessions, Symlinks, Upload,
-    Watch,
+    Config, ConfigError, CredentialFiles, Dstor, Environment, Mirror, Overrides, Poll, Symlinks, Upload, Watch,
 };
-use crate::mirror::{MirrorPath, Placement, RemoteDir, Rules};
+use crate::mirror::{MirrorPath, Placement, RemoteDir, Rules, Sessions};
 
 const SECOND: Duration = Duration::from_secs(1);
 const SHORTEST_RESCAN: Duration = Duration::from_secs(10);
@@ -239,14 +238,11 @@ fn upload(section: &Section<'_>, problems: &mut Problems<'_>) -> Upload {
         problems.note(bandwidth.at, unsupported("a `bandwidth` limit", "bandwidth = \"\" means no limit"));
     }
     let words = [("auto", Sessions::Auto), ("always", Sessions::Always), ("never", Sessions::Never)];
-    let sessions = section.choice("sessions", &words, default.sessions, problems);
-    if sessions.value == Sessions::Always {
-        problems.note(sessions.at, unsupported("sessions = \"always\"", "use sessions = \"auto\" or \"never\""));
-    }
+    let sessions = section.choice("sessions", &words, default.sessions, problems).value;
     Upload {
         workers: workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(default.workers),
         bandwidth: default.bandwidth,
-        sessions: sessions.value,
+        sessions,
         retry_max_delay: section.duration("retry_max_delay", default.retry_max_delay, SECOND, problems).value,
         stall_timeout: section.duration("stall_timeout", default.stall_timeout, SECOND, problems).value,
         shutdown_grace: section.duration("shutdown_grace", default.shutdown_grace, Duration::ZERO, problems).value,

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::units::{duration_text, size_text};
-use super::{Config, CredentialFiles, Mirror, Poll, Sessions, Source, Symlinks};
-use crate::mirror::{Placement, escape};
+use super::{Config, CredentialFiles, Mirror, Poll, Source, Symlinks};
+use crate::mirror::{Placement, Sessions, escape};
 
 impl Config {
     /// Every setting with its value, as TOML: read back from the same place, it is the same config. Secrets are never in

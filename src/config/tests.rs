@@ -285,11 +285,9 @@ fn what_is_not_built_yet_is_refused() {
     TOP/c/config.toml:3: symlinks = "follow" is not supported by this version
       hint: symlinks = "skip" leaves links out
     "#);
-    insta::assert_snapshot!(in_section("[upload]\nbandwidth = \"2 MiB/s\"\nsessions = \"always\""), @r#"
+    insta::assert_snapshot!(in_section("[upload]\nbandwidth = \"2 MiB/s\""), @r#"
     TOP/c/config.toml:3: a `bandwidth` limit is not supported by this version
       hint: bandwidth = "" means no limit
-    TOP/c/config.toml:4: sessions = "always" is not supported by this version
-      hint: use sessions = "auto" or "never"
     "#);
 }
 

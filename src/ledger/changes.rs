@@ -1,6 +1,8 @@
 //! The queue's rows: paths to look at, who has them, and when they are tried again.
 
-use rusqlite::OptionalExtension as _;
+use std::ops::ControlFlow;
+
+use rusqlite::{OptionalExtension as _, Row};
 
 use super::files::{FileRow, forget_state};
 use super::{Ledger, LedgerError, Millis, MirrorId, bits_in};
@@ -151,36 +153,63 @@ impl Ledger {
              FROM changes c JOIN directories d ON d.id = c.directory_id
              WHERE c.claimed = 0 AND c.due_at <= ?1 ORDER BY c.due_at LIMIT ?2",
         )?;
-        let mut take =
-            self.db.prepare_cached("UPDATE changes SET claimed = 1 WHERE directory_id = ?1 AND name = ?2")?;
         let mut claims = Vec::new();
         let mut rows = due.query((now.min(HELD - 1), limit))?;
         while let Some(row) = rows.next()? {
-            let name: Vec<u8> = row.get(1)?;
             let parent: Vec<u8> = row.get(6)?;
-            let path = MirrorPath::from_bytes(&parent)
-                .and_then(|dir| dir.join(&name))
-                .ok_or_else(|| LedgerError::Nonsense("a change whose path is none".into()))?;
-            claims.push(Claim {
-                mirror: MirrorId(row.get(5)?),
-                path,
-                attempts: row.get(3)?,
-                since: row.get(4)?,
-                code: row.get(7)?,
-                is_heard: row.get(8)?,
-                is_unsure: row.get(9)?,
-                recorded: None,
-                directory: row.get(0)?,
-                name: name.into(),
-                generation: row.get(2)?,
-            });
+            claims.push(claim_of(row, MirrorId(row.get(5)?), MirrorPath::from_bytes(&parent))?);
         }
         drop(rows);
-        for claim in &mut claims {
+        self.take(&mut claims)?;
+        Ok(claims)
+    }
+
+    /// Takes further changes that are due, of the same directory as `claim`, that did not fail so far; none if there are
+    /// fewer than `fewest` of them. `fits` is asked for each, with its size as last seen in bytes (0 if nobody looked), and
+    /// says whether it is wanted, and whether any more are.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn claim_beside(
+        &self,
+        claim: &Claim,
+        now: Millis,
+        fewest: usize,
+        mut fits: impl FnMut(u64) -> (bool, ControlFlow<()>),
+    ) -> Result<Vec<Claim>, LedgerError> {
+        let Some((parent, _)) = claim.path.split() else { return Ok(Vec::new()) };
+        let mut due = self.db.prepare_cached(
+            "SELECT directory_id, name, generation, attempts, since, size, NULL, code, heard, unsure
+             FROM changes WHERE directory_id = ?1 AND claimed = 0 AND due_at <= ?2 AND attempts = 0",
+        )?;
+        let mut claims = Vec::new();
+        let mut rows = due.query((claim.directory, now.min(HELD - 1)))?;
+        while let Some(row) = rows.next()? {
+            let (is_wanted, more) = fits(super::bits_out(row.get(5)?));
+            if is_wanted {
+                claims.push(claim_of(row, claim.mirror, Some(parent.clone()))?);
+            }
+            if more.is_break() {
+                break;
+            }
+        }
+        drop(rows);
+        if claims.len() < fewest {
+            return Ok(Vec::new());
+        }
+        self.take(&mut claims)?;
+        Ok(claims)
+    }
+
+    /// Marks changes as taken, and adds what is recorded of their paths.
+    fn take(&self, claims: &mut [Claim]) -> Result<(), LedgerError> {
+        let mut take =
+            self.db.prepare_cached("UPDATE changes SET claimed = 1 WHERE directory_id = ?1 AND name = ?2")?;
+        for claim in claims {
             take.execute((claim.directory, &claim.name))?;
             claim.recorded = self.file_row((claim.directory, &claim.name))?.map(|row| row.recorded);
         }
-        Ok(claims)
+        Ok(())
     }
 
     /// Ends a change: the row of its path and the end of the change are written together. If the path was pushed again
@@ -442,6 +471,27 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// The claim in a row of a query for some, in the directory `parent`.
+fn claim_of(row: &Row<'_>, mirror: MirrorId, parent: Option<MirrorPath>) -> Result<Claim, LedgerError> {
+    let name: Vec<u8> = row.get(1)?;
+    let path = parent
+        .and_then(|dir| dir.join(&name))
+        .ok_or_else(|| LedgerError::Nonsense("a change whose path is none".into()))?;
+    Ok(Claim {
+        mirror,
+        path,
+        attempts: row.get(3)?,
+        since: row.get(4)?,
+        code: row.get(7)?,
+        is_heard: row.get(8)?,
+        is_unsure: row.get(9)?,
+        recorded: None,
+        directory: row.get(0)?,
+        name: name.into(),
+        generation: row.get(2)?,
+    })
 }
 
 fn bits_in_count(count: i64) -> u64 {

@@ -118,6 +118,8 @@ pub struct Failure {
     pub fault: Fault,
     /// What was sent, and what a refusal is about.
     pub sent: Option<Sent>,
+    /// Whether dStor may hold what was sent all the same.
+    pub is_unsure: bool,
 }
 
 /// The version that was sent, as it is to be recorded.
@@ -131,7 +133,7 @@ pub struct Sent {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        Self { fault, sent: None }
+        Self { is_unsure: fault.is_unsure(), fault, sent: None }
     }
 }
 
@@ -284,7 +286,9 @@ impl<'a> Errand<'a> {
             (Ok(hash), Some(Ok(content))) => (hash, content),
             (Ok(_), _) => return Err(Fault::Protocol("it came before the whole file was sent".into()).into()),
             // The version that was sent is the one that was refused: a newer one has its own try.
-            (Err(fault), _) => return Err(Failure { fault, sent: Some(Sent { stat, mode: file.mode, again }) }),
+            (Err(fault), _) => {
+                return Err(Failure { sent: Some(Sent { stat, mode: file.mode, again }), ..fault.into() });
+            }
         };
         let is_proved = content.cid.as_ref() == Some(&hash);
         let happened = Happened::Stored { hash: hash.clone(), bytes: stat.size };
@@ -295,7 +299,7 @@ impl<'a> Errand<'a> {
     /// Something failed: the change sleeps, or is given up. `chance` from 0.0 to 1.0 spreads what wakes together.
     #[must_use]
     pub fn failed(&self, failure: Failure, gate: GateWord, chance: f64) -> Ending {
-        let Failure { fault, sent } = failure;
+        let Failure { fault, sent, is_unsure } = failure;
         let attempts = self.claim.attempts.saturating_add(1);
         let in_a_row = if self.claim.code.as_deref() == Some(fault.code()) { attempts } else { 1 };
         let message = fault.message();
@@ -320,7 +324,7 @@ impl<'a> Errand<'a> {
             Scope::Account => gate.closed_for.unwrap_or(own),
             Scope::Path => asked.unwrap_or(own),
         };
-        Ending::Postponed { code: fault.code(), message, is_unsure: fault.is_unsure(), wait }
+        Ending::Postponed { code: fault.code(), message, is_unsure, wait }
     }
 
     /// The work itself broke off by a fault of ours.

@@ -93,6 +93,12 @@ impl Gate {
 }
 
 impl Pass<'_> {
+    /// Whether its holder sees, alone, whether dStor is back.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.ticket.as_ref().is_some_and(Ticket::is_probe)
+    }
+
     /// dStor answered as it should.
     pub fn succeed(mut self) {
         if let Some(ticket) = self.ticket.take() {

@@ -1,5 +1,6 @@
 //! The queue: push, claim, settle, postpone, over the ledger's rows.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 
 use crate::ledger::{Claim, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, SharedLedger, Urgency};
-use crate::mirror::Timestamp;
+use crate::mirror::{Room, Timestamp};
 
 use super::{Ending, Folder, Stop};
 
@@ -133,20 +134,39 @@ impl Queue {
         Ok(self.with_room(move |ledger| ledger.claim(now, 1)).await?.pop())
     }
 
-    /// Ends the work on a change, of a mirror that may not be configured any more.
-    pub(super) async fn end(
+    /// Takes what is due beside a change and may go along with its file of `size` bytes; nothing if there are fewer than
+    /// `fewest`.
+    pub(super) async fn claim_beside(
         &self,
         claim: &Claim,
-        ending: Ending,
+        size: u64,
+        fewest: usize,
+    ) -> Result<Vec<Claim>, LedgerError> {
+        let (now, claim) = (self.clock.now(), claim.clone());
+        self.with_room(move |ledger| {
+            let mut room = Room::whole();
+            room.take(size);
+            ledger.claim_beside(&claim, now, fewest, |size| {
+                let fits = room.take(size);
+                (fits, if room.files() > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })
+        })
+        .await
+    }
+
+    /// Ends the work on changes, in one transaction; all of one mirror, which may not be configured any more.
+    pub(super) async fn end(
+        &self,
+        ended: Vec<(Claim, Ending)>,
         folder: Option<&Arc<Folder>>,
     ) -> Result<(), LedgerError> {
-        let (now, claim, folder) = (self.clock.now(), claim.clone(), folder.cloned());
-        // One that is due again later has to be known to whoever sleeps. One that was pushed again meanwhile is due now,
-        // and this worker is the next to look.
-        let is_over = matches!(ending, Ending::Settled(_, None, _));
+        let (now, ended, folder) = (self.clock.now(), Arc::new(ended), folder.cloned());
+        // Those that are due again later have to be known to whoever sleeps. One that was pushed again meanwhile is due
+        // now, and this worker is the next to look.
+        let is_over = ended.iter().all(|(_, ending)| matches!(ending, Ending::Settled(_, None, _)));
         self.with_room(move |ledger| {
             let is_back = || folder.as_ref().is_some_and(|folder| folder.is_believed());
-            ending.record(ledger, &claim, is_back, now)
+            ended.iter().try_for_each(|(claim, ending)| ending.record(ledger, claim, is_back, now))
         })
         .await?;
         if !is_over {

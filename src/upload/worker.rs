@@ -1,20 +1,24 @@
-//! A worker: claims a change, does what its errand asks for, and records how it ended.
+//! A worker: claims a change, does what its errand asks for, and records how it ended. Those that travel together are in
+//! `pack`.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::FutureExt as _;
+use bytes::Bytes;
+use futures_util::{FutureExt as _, Stream};
 use tokio::sync::watch;
 
 use super::errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, ToSend, words};
 use super::pace::Pass;
 use super::reader::Reader;
+use super::roads::Roads;
 use super::{Folder, Gate, Queue, ReconcileError, Reconciler, Stop, has_to_leave_its_name};
-use crate::dstor::{Client, Standing, Upload};
+use crate::dstor::{Client, Files, SessionFailure, Standing, Upload};
 use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId, Settlement};
 use crate::local::{Content, Look, OpenRoot, ReadError, Reading, ScanSummary, Tree as _};
-use crate::mirror::{Fault, Included, MirrorPath, Observed, Skip, may_have_twins};
+use crate::mirror::{Cid, Fault, Included, MirrorPath, Observed, Placement, RemoteDir, Skip, Way, may_have_twins};
 
 /// Called with what happens to each path, on the runtime: must not block.
 pub type Report = Arc<dyn Fn(&Folder, &MirrorPath, &Happened) + Send + Sync>;
@@ -27,6 +31,8 @@ pub struct Uploader {
     pub client: Arc<Client>,
     /// The gate before it.
     pub gate: Gate,
+    /// The ways to it.
+    pub roads: Roads,
     /// The mirrors.
     pub folders: HashMap<MirrorId, Arc<Folder>>,
     /// How long changes wait.
@@ -38,14 +44,22 @@ pub struct Uploader {
 }
 
 /// What was seen of a claimed path.
-struct Looked {
-    root: Arc<OpenRoot>,
-    look: Look,
-    is_included: bool,
+pub(super) struct Looked {
+    pub(super) root: Arc<OpenRoot>,
+    pub(super) look: Look,
+    pub(super) is_included: bool,
+}
+
+/// How far the work on a change is once nothing but dStor is left to ask.
+pub(super) enum Prepared {
+    /// At its end.
+    Ended(Ending),
+    /// The file is to be sent.
+    ToSend(Arc<OpenRoot>, ToSend),
 }
 
 /// What can end the work on a change early.
-enum Trouble {
+pub(super) enum Trouble {
     Failure(Failure),
     Ledger(LedgerError),
 }
@@ -90,22 +104,63 @@ impl Uploader {
             };
             let Some(folder) = self.folders.get(&claim.mirror) else {
                 // Of a mirror that is not configured any more.
-                self.queue.end(&claim, Ending::Held, None).await?;
+                self.queue.end(vec![(claim, Ending::Held)], None).await?;
                 continue;
             };
-            let errand = Errand::new(&claim, &folder.policy, &self.patience);
-            // A fault of ours in one file must not end the work on all others (F4).
-            let done = AssertUnwindSafe(self.run(errand, folder, &claim, pass)).catch_unwind().await;
-            let ending = done.unwrap_or_else(|_| Ok(errand.broke()))?;
-            if ending == Ending::Held {
-                folder.root_lost.notify_one();
-            }
-            let happened = ending.happened();
-            self.queue.end(&claim, ending, Some(folder)).await?;
-            if let Some(happened) = happened {
-                (self.report)(folder, &claim.path, &happened);
-            }
+            self.work_on(claim, folder, pass).await?;
         }
+    }
+
+    async fn work_on(&self, claim: Claim, folder: &Arc<Folder>, pass: Pass<'_>) -> Result<(), LedgerError> {
+        let errand = Errand::new(&claim, &folder.policy, &self.patience);
+        // A fault of ours in one file must not end the work on all others (F4).
+        let prepared = AssertUnwindSafe(self.prepare(errand, folder, &claim, None)).catch_unwind().await;
+        let ending = match prepared {
+            Ok(Ok(Prepared::Ended(ending))) => ending,
+            Ok(Ok(Prepared::ToSend(root, file))) => {
+                let others = self.companions(&claim, &file, &pass).await?;
+                if !others.is_empty() {
+                    return self.work_on_pack(claim, (root, file), others, folder, pass).await;
+                }
+                let sent = AssertUnwindSafe(self.send(errand, folder, &claim, &root, &file)).catch_unwind().await;
+                match sent {
+                    Ok(Ok(ending)) => {
+                        pass.succeed();
+                        ending
+                    }
+                    Ok(Err(failure)) => self.failed(errand, failure, Some(pass)),
+                    Err(_) => errand.broke(),
+                }
+            }
+            Ok(Err(Trouble::Failure(failure))) => self.failed(errand, failure, Some(pass)),
+            Ok(Err(Trouble::Ledger(error))) => return Err(error),
+            Err(_) => errand.broke(),
+        };
+        self.end(folder, vec![(claim, ending)]).await
+    }
+
+    /// Records how the work on changes of one mirror ended, and tells.
+    pub(super) async fn end(&self, folder: &Arc<Folder>, ended: Vec<(Claim, Ending)>) -> Result<(), LedgerError> {
+        if ended.iter().any(|(_, ending)| *ending == Ending::Held) {
+            folder.root_lost.notify_one();
+        }
+        let happened: Vec<(MirrorPath, Happened)> =
+            ended.iter().filter_map(|(claim, ending)| Some((claim.path.clone(), ending.happened()?))).collect();
+        self.queue.end(ended, Some(folder)).await?;
+        for (path, happened) in happened {
+            (self.report)(folder, &path, &happened);
+        }
+        Ok(())
+    }
+
+    /// What follows from a failure. The gate hears of it if `pass` is given back with it.
+    pub(super) fn failed(&self, errand: Errand<'_>, failure: Failure, pass: Option<Pass<'_>>) -> Ending {
+        let closed_for = pass.and_then(|pass| pass.fail(&failure.fault));
+        errand.failed(failure, self.gate_word(closed_for), fastrand::f64())
+    }
+
+    pub(super) fn gate_word(&self, closed_for: Option<Duration>) -> GateWord {
+        GateWord { closed_for, failures: self.gate.facts().borrow().failures }
     }
 
     /// How we stand with dStor.
@@ -130,63 +185,45 @@ impl Uploader {
         }
     }
 
-    /// Does an errand, up to its end.
-    async fn run(
+    /// Does an errand up to its end, or to where its file is to be sent. `looked`: what was seen of its path, if someone
+    /// has looked already.
+    pub(super) async fn prepare(
         &self,
         errand: Errand<'_>,
         folder: &Arc<Folder>,
         claim: &Claim,
-        pass: Pass<'_>,
-    ) -> Result<Ending, LedgerError> {
-        let mut pass = Some(pass);
-        match self.carry_out(errand, folder, claim, &mut pass).await {
-            Ok(ending) => Ok(ending),
-            Err(Trouble::Ledger(error)) => Err(error),
-            Err(Trouble::Failure(failure)) => {
-                let closed_for = pass.and_then(|pass| pass.fail(&failure.fault));
-                let failures = self.gate.facts().borrow().failures;
-                Ok(errand.failed(failure, GateWord { closed_for, failures }, fastrand::f64()))
-            }
-        }
-    }
-
-    async fn carry_out(
-        &self,
-        errand: Errand<'_>,
-        folder: &Arc<Folder>,
-        claim: &Claim,
-        pass: &mut Option<Pass<'_>>,
-    ) -> Result<Ending, Trouble> {
-        let Looked { root, look, is_included } = look(folder, &claim.path).await?;
+        looked: Option<Looked>,
+    ) -> Result<Prepared, Trouble> {
+        let Looked { root, look, is_included } = match looked {
+            Some(looked) => looked,
+            // A few system calls on local disks; on a hanging network share it is this thread that hangs.
+            None => tokio::task::block_in_place(|| look(folder, open(folder)?, &claim.path))?,
+        };
         if is_included
             && let Observed::File(stat) = look.observed
             && self.leaves_its_name(folder, &root, claim)?
         {
             let skipped = Settlement::Skipped(stat, look.mode, Skip::NameTaken);
-            return Ok(Ending::Settled(skipped, None, Some(Happened::Skipped(Skip::NameTaken))));
+            return Ok(Prepared::Ended(Ending::Settled(skipped, None, Some(Happened::Skipped(Skip::NameTaken)))));
         }
         let mut next = errand.looked(&look, is_included, self.queue.clock().now());
         loop {
             next = match next {
-                Next::End(ending) => return Ok(ending),
+                Next::End(ending) => return Ok(Prepared::Ended(ending)),
                 Next::IfKnownBelow(ending) => {
                     let known = self.knows_below(claim).await?;
-                    return Ok(if known { ending } else { Ending::nothing() });
+                    return Ok(Prepared::Ended(if known { ending } else { Ending::nothing() }));
                 }
-                Next::Descend => return Ok(errand.descended(self.descend(folder, &claim.path).await)??),
+                Next::Descend => {
+                    return Ok(Prepared::Ended(errand.descended(self.descend(folder, &claim.path).await)??));
+                }
                 Next::Compare(file, known) => {
                     let read_from = self.queue.clock().timestamp();
                     let (root, path, stat) = (Arc::clone(&root), claim.path.clone(), file.stat);
                     let read = blocking(move || Reading::open(&root, &path, stat)?.hash()).await;
                     errand.compared(file, known, read, read_from)?
                 }
-                Next::Send(file) => {
-                    let ending = self.send(errand, folder, claim, &root, &file).await?;
-                    if let Some(pass) = pass.take() {
-                        pass.succeed();
-                    }
-                    return Ok(ending);
-                }
+                Next::Send(file) => return Ok(Prepared::ToSend(root, file)),
             };
         }
     }
@@ -217,7 +254,8 @@ impl Uploader {
         blocking(move || Reconciler { queue: &queue, settle, stop: &stop }.run(&folder, &path)).await
     }
 
-    async fn send(
+    /// Sends a file by itself.
+    pub(super) async fn send(
         &self,
         errand: Errand<'_>,
         folder: &Folder,
@@ -225,39 +263,78 @@ impl Uploader {
         root: &Arc<OpenRoot>,
         file: &ToSend,
     ) -> Result<Ending, Failure> {
-        let read_from = self.queue.clock().timestamp();
-        let mut reader = None;
-        let body = || {
-            let (pieces, started) = Reader::start(Arc::clone(root), claim.path.clone(), file.stat);
-            reader = Some(started);
-            pieces
-        };
-        let upload =
-            Upload { name: &file.name, placement: &file.placement, comment: &folder.comment, size: file.stat.size };
-        let answer = self.client.upload(&upload, body).await;
-        let read: Option<Result<Content, ReadError>> = match reader {
-            Some(reader) => Some(reader.end().await),
-            None => None,
-        };
-        errand.sent(file, answer, read, read_from, self.queue.clock().now())
+        loop {
+            let read_from = self.queue.clock().timestamp();
+            let mut reader = None;
+            let body = || {
+                let (pieces, started) = Reader::start(Arc::clone(root), claim.path.clone(), file.stat);
+                reader = Some(started);
+                pieces
+            };
+            let (answer, is_unsure) = match (self.roads.alone(file), &file.placement) {
+                (Way::Session, Placement::Path(dir)) => match self.send_in_session(folder, dir, file, body).await {
+                    Err(failure) if failure.is_for_lack_of_sessions() && self.roads.lacks_sessions() => continue,
+                    Err(failure) => (Err(failure.fault.clone()), failure.is_unsure()),
+                    Ok(answer) => (answer, true),
+                },
+                (Way::Direct, placement) | (Way::Session, placement @ Placement::Id(_)) => {
+                    let (name, size) = (&file.name, file.stat.size);
+                    let answer =
+                        self.client.upload(&Upload { name, placement, comment: &folder.comment, size }, body).await;
+                    if matches!(answer, Err(Fault::NeedsSession(_))) && self.roads.lacks_direct(placement) {
+                        continue;
+                    }
+                    (answer, false)
+                }
+            };
+            let read: Option<Result<Content, ReadError>> = match reader {
+                Some(reader) => Some(reader.end().await),
+                None => None,
+            };
+            let ended = errand.sent(file, answer, read, read_from, self.queue.clock().now());
+            return ended.map_err(|failure| {
+                // What broke on this side never came to be a whole body.
+                let is_unsure = failure.is_unsure || (is_unsure && failure.sent.is_some());
+                Failure { is_unsure, ..failure }
+            });
+        }
+    }
+
+    async fn send_in_session<S>(
+        &self,
+        folder: &Folder,
+        dir: &RemoteDir,
+        file: &ToSend,
+        mut body: impl FnMut() -> S,
+    ) -> Result<Result<Cid, Fault>, SessionFailure>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    {
+        let names = [file.name.as_str()];
+        let files = Files { dir, comment: &folder.comment, names: &names, bytes: file.stat.size };
+        let listing = self.client.session(&files, |_| body()).await?;
+        let missing = || Fault::Protocol("its session has no usable hash for the file".into());
+        Ok(listing.hash(&file.name).cloned().ok_or_else(missing))
     }
 }
 
-async fn look(folder: &Folder, path: &MirrorPath) -> Result<Looked, Fault> {
-    // A few system calls on local disks; on a hanging network share it is this thread that hangs.
-    tokio::task::block_in_place(|| {
-        let root = folder.open().map_err(|_| Fault::RootMissing)?;
-        let unreadable = |error: std::io::Error| Fault::Unreadable(words(&error));
-        let look = root.look(path).map_err(unreadable)?;
-        let is_included = match look.observed {
-            Observed::Missing => true,
-            observed => folder.rules.judge(&root, path, observed.is_directory()).map_err(unreadable)? == Included::Yes,
-        };
-        Ok(Looked { root: Arc::new(root), look, is_included })
-    })
+/// The folder's directory, if it is the one that is believed in.
+pub(super) fn open(folder: &Folder) -> Result<Arc<OpenRoot>, Fault> {
+    folder.open().map(Arc::new).map_err(|_| Fault::RootMissing)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Blocking: looks at a path, and at the rules for it.
+pub(super) fn look(folder: &Folder, root: Arc<OpenRoot>, path: &MirrorPath) -> Result<Looked, Fault> {
+    let unreadable = |error: std::io::Error| Fault::Unreadable(words(&error));
+    let look = root.look(path).map_err(unreadable)?;
+    let is_included = match look.observed {
+        Observed::Missing => true,
+        observed => folder.rules.judge(&*root, path, observed.is_directory()).map_err(unreadable)? == Included::Yes,
+    };
+    Ok(Looked { root, look, is_included })
+}
+
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await.map_err(tokio::task::JoinError::try_into_panic) {
         Ok(value) => value,
         Err(Ok(panic)) => std::panic::resume_unwind(panic),

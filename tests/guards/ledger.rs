@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use dstor_sync::sandbox::Phase;
 use serde_json::json;
 
 use crate::world::World;
@@ -104,13 +103,13 @@ async fn what_nobody_touched_since_the_copy_is_not_sent_again() {
     fs::remove_file(world.path("deleted")).expect("removed");
     let agent = copied(&world).await;
     assert_eq!(agent.stop(), 0);
-    assert_eq!(world.sandbox().requests(Phase::Upload), 21);
+    assert_eq!(world.sent(), 21);
     damage(&world);
     let agent = world.start();
     world.until("it runs", || world.status()["agent"]["state"] == "running").await;
     world.until_mirrored().await;
     assert_eq!((world.count("stored"), world.count("gone")), (20, 1));
-    assert_eq!(world.sandbox().requests(Phase::Upload), 21);
+    assert_eq!(world.sent(), 21);
     assert!(world.ls()["deleted"]["hash"].is_string());
     assert_eq!(agent.stop(), 0);
 }

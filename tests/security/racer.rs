@@ -78,7 +78,8 @@ async fn the_agent_reads_and_sends_nothing_from_outside_however_paths_are_swappe
     let agent = world.start_with(&["run", "-q"]);
     world
         .until("there were many swaps and uploads", || {
-            swaps.load(Ordering::Relaxed) >= ENOUGH_SWAPS && world.sandbox().requests(Phase::Upload) >= ENOUGH_UPLOADS
+            swaps.load(Ordering::Relaxed) >= ENOUGH_SWAPS
+                && world.sandbox().requests(Phase::Upload) + world.sandbox().requests(Phase::Chunk) >= ENOUGH_UPLOADS
         })
         .await;
     stop.store(true, Ordering::Relaxed);

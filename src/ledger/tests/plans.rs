@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 
@@ -65,7 +66,11 @@ fn nothing_that_is_asked_for_each_file_reads_a_whole_table() {
             world.push(&at("new/dir/file"), urgency);
         }
         ledger.outlook().expect("an outlook");
-        let claim = world.claim_one();
+        world.push(&at("new/dir/beside"), Urgency::Event);
+        let claim = ledger.claim(0, 1).expect("claimed").remove(0);
+        let beside = ledger.claim_beside(&claim, 0, 1, |_| (true, ControlFlow::Continue(()))).expect("claimed");
+        assert_eq!(beside.len(), 1);
+        world.settle(&beside[0], &Settlement::Gone);
         ledger.defer(&claim, 0).expect("deferred");
         ledger.postpone(&claim, "timeout", "no answer", false, 0).expect("postponed");
         ledger.settle(&claim, &stored(1), Some(0), 0).expect("settled");
@@ -109,6 +114,17 @@ fn claiming_takes_the_first_of_the_queue_without_sorting_it() {
     let (_, steps) = plans.iter().find(|(sql, _)| sql.starts_with("SELECT")).expect("the claiming query");
     assert!(steps[0].contains("USING INDEX changes_due (due_at<?)"), "{steps:#?}");
     assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+}
+
+#[test]
+fn claiming_beside_a_change_reads_its_own_directory_and_no_other() {
+    let world = World::new();
+    world.push(&at("a"), Urgency::Event);
+    let claim = world.claim_one();
+    let all = |_| (true, ControlFlow::Continue(()));
+    let plans = plans(&world.ledger, || drop(world.ledger.claim_beside(&claim, 0, 0, all)));
+    let (_, steps) = plans.iter().find(|(sql, _)| sql.starts_with("SELECT")).expect("the claiming query");
+    assert!(steps[0].contains("USING PRIMARY KEY (directory_id=?)"), "{steps:#?}");
 }
 
 #[test]

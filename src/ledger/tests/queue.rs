@@ -1,5 +1,7 @@
 //! Pushing, claiming and settling: what keeps a change, and what ends it.
 
+use std::ops::ControlFlow;
+
 use super::*;
 
 #[test]
@@ -107,6 +109,38 @@ fn releasing_one_mirror_leaves_the_other_held() {
     }
     world.ledger.release(ids[1], 0).expect("released");
     assert_eq!(world.claim_one().mirror, ids[1]);
+}
+
+#[test]
+fn what_is_claimed_beside_a_change_is_due_unfailed_and_of_its_directory() {
+    let world = World::new();
+    let ledger = &world.ledger;
+    world.push(&at("d/failed"), Urgency::Event);
+    ledger.postpone(&world.claim_one(), "timeout", "no answer", false, 0).expect("postponed");
+    world.push_due(&at("d/first"), Urgency::Event, -1);
+    let first = &ledger.claim(0, 1).expect("claimed")[0];
+    assert_eq!(first.path, at("d/first"));
+    world.push_due(&at("d/later"), Urgency::Event, 50);
+    for path in ["d/a", "d/b", "d/c", "other/f", "g", "d/d/h"] {
+        world.push(&at(path), Urgency::Event);
+    }
+    let paths = |fewest, most: usize| {
+        let mut left = most;
+        let claims = ledger.claim_beside(first, 0, fewest, |size| {
+            assert_eq!(size, 5);
+            left -= 1;
+            (true, if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        });
+        claims.expect("claimed").iter().map(|claim| claim.path.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(4, 9), [""; 0], "there are three");
+    assert_eq!(paths(2, 2), ["d/a", "d/b"]);
+    assert_eq!(paths(1, 9), ["d/c"]);
+    assert_eq!(paths(0, 9), [""; 0], "those that were claimed are not claimed again");
+    world.push(&at("d/g"), Urgency::Event);
+    let none = ledger.claim_beside(first, 0, 0, |_| (false, ControlFlow::Continue(()))).expect("an answer");
+    assert!(none.is_empty());
+    assert_eq!(ledger.outlook().expect("an outlook").claimed, 4);
 }
 
 #[test]
