@@ -82,9 +82,10 @@ impl Ledger {
     /// # Errors
     /// As SQLite says.
     pub fn accept_emptied(&self, mirror: MirrorId, path: &MirrorPath) -> Result<u64, LedgerError> {
-        // As if an event had told of them just now: no scan holds them again.
-        const ACCEPT: &str = "UPDATE changes SET code = NULL, message = NULL, attempts = 0, heard = 1, due_at = 0
-            WHERE code IS NOT NULL AND code = ?3 AND ";
+        // As if an event had told of them just now: no scan holds them again, and a worker that has one already puts it
+        // back as what it is by then.
+        const ACCEPT: &str = "UPDATE changes SET code = NULL, message = NULL, attempts = 0, heard = 1, due_at = 0,
+            generation = generation + 1 WHERE code IS NOT NULL AND code = ?3 AND ";
         let below = format!("{ACCEPT} directory_id IN ({})", at_and_below(path));
         let mut accepted = self.db.prepare(&below)?.execute((mirror.0, path.as_bytes(), EMPTIED))?;
         if let Some((parent, name)) = path.split()
