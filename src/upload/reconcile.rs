@@ -46,27 +46,26 @@ impl Reconciler<'_> {
     /// # Errors
     /// [`ReconcileError::Root`] if the directory was another one at the end: what was missing then says nothing (A10).
     pub fn run(&self, folder: &Folder, top: &MirrorPath) -> Result<ScanSummary, ReconcileError> {
-        let now = self.queue.clock().now();
-        let (mut pushes, mut emptied) = (Vec::new(), Vec::new());
+        let (mut found, mut emptied) = (Vec::new(), Vec::new());
+        let push = |found: &mut Vec<Difference>| {
+            self.queue.push_blocking(folder.id, self.pushes(std::mem::take(found)), Urgency::Scan)
+        };
         let mut take = |difference: Difference| {
             // Only who has seen all of the mirror knows whether they are too many.
             if difference.is_emptied && top.is_top() {
-                emptied.push(push_of(difference, now, self.settle));
+                emptied.push(difference);
                 return Ok(());
             }
-            pushes.push(push_of(difference, now, self.settle));
-            if pushes.len() >= BATCH {
-                self.queue.push_blocking(folder.id, std::mem::take(&mut pushes), Urgency::Scan)?;
-            }
-            Ok(())
+            found.push(difference);
+            if found.len() >= BATCH { push(&mut found) } else { Ok(()) }
         };
         let scanned = self.queue.read(|ledger| Ok(differences(ledger, folder, top, self.stop, &mut take)))?;
         let summary = scanned?;
-        if !pushes.is_empty() {
-            self.queue.push_blocking(folder.id, pushes, Urgency::Scan)?;
+        if !found.is_empty() {
+            push(&mut found)?;
         }
         if top.is_top() {
-            let held = self.queue.hold_emptied_blocking(folder.id, emptied)?;
+            let held = self.queue.hold_emptied_blocking(folder.id, self.pushes(emptied))?;
             if held > 0 {
                 tracing::error!(
                     mirror = %folder.path.display(), files = held,
@@ -75,6 +74,12 @@ impl Reconciler<'_> {
             }
         }
         Ok(summary)
+    }
+
+    /// By the time of day as it is now, and not as it was when the walk began: somebody may have set it since (D14).
+    fn pushes(&self, found: Vec<Difference>) -> Vec<Push> {
+        let now = self.queue.clock().now();
+        found.into_iter().map(|difference| push_of(difference, now, self.settle)).collect()
     }
 }
 

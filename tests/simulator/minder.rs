@@ -301,20 +301,23 @@ impl Run {
         let missing = || ReconcileError::Root(dstor_sync::local::RootError::Missing("/mirror".into()));
         let root = self.open_root().ok_or_else(missing)?;
         self.walks.set(self.walks.get() + 1);
-        let now = self.wall_ms();
-        let (mut pushes, mut emptied) = (Vec::new(), Vec::new());
-        let push = |pushes: &mut Vec<Push>| -> Result<(), LedgerError> {
-            self.ledger.push(self.mirror, &std::mem::take(pushes), Urgency::Scan, now)?;
+        let (mut found, mut emptied) = (Vec::new(), Vec::new());
+        let pushes = |found: Vec<Difference>| -> Vec<Push> {
+            let now = self.wall_ms();
+            found.into_iter().map(|difference| push_of(difference, now, self.patience.settle)).collect()
+        };
+        let push = |found: &mut Vec<Difference>| -> Result<(), LedgerError> {
+            self.ledger.push(self.mirror, &pushes(std::mem::take(found)), Urgency::Scan, self.wall_ms())?;
             self.wake_queue();
             Ok(())
         };
         let mut each = |difference: Difference| {
             if difference.is_emptied && top.is_top() {
-                emptied.push(push_of(difference, now, self.patience.settle));
+                emptied.push(difference);
                 return Ok(());
             }
-            pushes.push(push_of(difference, now, self.patience.settle));
-            if pushes.len() >= BATCH { push(&mut pushes) } else { Ok(()) }
+            found.push(difference);
+            if found.len() >= BATCH { push(&mut found) } else { Ok(()) }
         };
         let before_reading = |dir: &MirrorPath| {
             self.disk.borrow_mut().watch(root.tree, dir);
@@ -335,10 +338,10 @@ impl Run {
             self.meet(Rare::RootSwappedInScan);
             return Err(missing());
         }
-        if !pushes.is_empty() {
-            push(&mut pushes)?;
+        if !found.is_empty() {
+            push(&mut found)?;
         }
-        if top.is_top() && self.ledger.hold_emptied(self.mirror, emptied, self.wall_ms())? > 0 {
+        if top.is_top() && self.ledger.hold_emptied(self.mirror, pushes(emptied), self.wall_ms())? > 0 {
             self.tell(|| "emptied files are held".into());
             self.meet(Rare::EmptiedHeld);
         }
