@@ -5,7 +5,7 @@ use std::time::Duration;
 use dstor_sync::dstor::Granted;
 use dstor_sync::ledger::Claim;
 use dstor_sync::local::{Content, ReadError, Tree as _};
-use dstor_sync::mirror::{CidBuilder, Digest, EMPTIED, Fault, MirrorPath, Observed, Stat};
+use dstor_sync::mirror::{CidBuilder, Digest, EMPTIED, Fault, MirrorPath, Observed, Stat, State};
 use dstor_sync::upload::ToSend;
 
 use crate::disk::Held;
@@ -66,7 +66,9 @@ impl Run {
             // A body that ends with an error leaves nothing on dStor.
             return (None, read, wait);
         }
-        if bytes.is_empty() && claim.code.as_deref() == Some(EMPTIED) {
+        // One that counts as gone by now, as another directory was accepted meanwhile, is a new file when it is back.
+        let was_stored = claim.recorded.is_some_and(|row| row.state == State::Stored);
+        if bytes.is_empty() && was_stored && claim.code.as_deref() == Some(EMPTIED) {
             self.break_promise(format!("{} is sent empty although nobody accepted that", claim.path));
         }
         let mut faults = self.faults.borrow_mut();
