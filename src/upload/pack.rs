@@ -192,6 +192,13 @@ impl Pack<'_> {
             heaps.iter().for_each(|heap| self.put_back(heap));
             let word = self.uploader.gate_word(pass.fail(&failure.fault));
             let is_alone = heap.len() == 1;
+            let is_over_some_time =
+                matches!(failure.fault, Fault::Unreachable(_) | Fault::Busy { .. } | Fault::Credentials(_));
+            if is_over_some_time && !failure.is_unsure {
+                // Nothing of them was sent, and sessions have no part in it: one file is enough to tell of the trouble, and
+                // the others may go together again when it is over.
+                self.put_back(&heap.split_off(1));
+            }
             for parcel in &heap {
                 let failure = if is_alone { failure.clone() } else { of_one(&failure) };
                 self.fail(parcel.at, failure, word);
