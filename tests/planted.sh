@@ -16,7 +16,8 @@ git archive HEAD | tar x -C "$work/tree"
 number=0 planted=0 found=0
 wanted=" $* "
 
-# bug WORDS FILE LINE INSTEAD: LINE, which occurs once, is planted as INSTEAD.
+# bug WORDS FILE LINE INSTEAD [TESTS]: LINE, which occurs once, is planted as INSTEAD. TESTS of the integration binary are
+# run before the others: those that are likely to notice.
 bug() {
   number=$((number + 1))
   [ "$wanted" = "  " ] || [[ $wanted == *" $number "* ]] || return 0
@@ -29,10 +30,10 @@ bug() {
     echo "$number. $words: does not compile, see $work/log" >&2
     exit 2
   fi
-  for part in "--lib" "--test simulator no_seed" "--test main"; do
+  for part in ${5:+"--test main $5"} "--lib" "--test simulator no_seed" "--test main"; do
     # shellcheck disable=SC2086
     if ! (cd "$work/tree" && timeout 1200 cargo test --locked $part) >"$work/log" 2>&1; then
-      by=$(grep -oE '^test .* \.\.\. FAILED' "$work/log" | head -1 | sed 's/^test //; s/ \.\.\. FAILED//')
+      by=$(grep -oE '^test .* \.\.\. FAILED' "$work/log" | sed 's/^test //; s/ \.\.\. FAILED//' | head -3 | paste -sd' ')
       by=${by:-"${part#--test } (it did not end)"}
       break
     fi
@@ -51,7 +52,7 @@ bug "a file that moved is sent to its end all the same" src/local/read.rs \
 bug "a modification time put back hides a change" src/mirror/decide.rs \
   'known == stat => Decision::Nothing' '(known.size, known.mtime) == (stat.size, stat.mtime) => Decision::Nothing'
 bug "a file read in the tick of its change is believed" src/upload/errand.rs \
-  'if stat.is_racy(read_from) {' 'if stat.is_racy(read_from) && stat.size > 1 << 40 {'
+  'if stat.is_racy(read_from) {' 'if stat.is_racy(read_from) && stat.size > 1 << 40 {' figures::an_edit
 bug "bytes that dStor may have replaced are compared instead of sent" src/upload/errand.rs \
   'Decision::Compare(digest) if !self.claim.is_unsure' 'Decision::Compare(digest)'
 bug "a path saved again during its upload is settled" src/ledger/changes.rs \
@@ -66,9 +67,9 @@ bug "after the first scan there is no other" src/mirror/vigil.rs \
   'self.is_scanning = false;
         match end' 'match end'
 bug "any directory in the place of the mirror is believed" src/upload/recognise.rs \
-  'sample.is_empty() || sample.iter().any(is_there)' 'sample.is_empty() || sample.iter().any(is_there) || true'
+  'sample.is_empty() || sample.iter().any(is_there)' 'sample.is_empty() || sample.iter().any(is_there) || true' roots::
 bug "a worker looks into whatever directory is there" src/upload/folder.rs \
-  'Some(identity) => OpenRoot::open(&self.path, Some(identity)),' 'Some(_) => OpenRoot::open(&self.path, None),'
+  'Some(identity) => OpenRoot::open(&self.path, Some(identity)),' 'Some(_) => OpenRoot::open(&self.path, None),' roots::
 bug "while dStor is down everyone asks" src/mirror/pace.rs \
   'self.gate = Gate::Probing { failures };
                 true' 'self.gate = Gate::Closed { until: now, failures };
@@ -80,25 +81,25 @@ bug "a refused key is asked about each time" src/dstor/lease.rs \
 bug "each refused request fetches a token of its own" src/dstor/lease.rs \
   'wish.refused == Some(leased.number)' 'wish.refused.is_some()'
 bug "a file is read before it is quiet" src/upload/errand.rs \
-  'let wait = quiet_in(stat, now, wanted);' 'let wait = quiet_in(stat, now, wanted).min(0);'
+  'let wait = quiet_in(stat, now, wanted);' 'let wait = quiet_in(stat, now, wanted).min(0);' agent::
 bug "a refused file is asked about for ever" src/mirror/fault.rs \
-  'Self::Refused { .. } => Verdict::Park,' 'Self::Refused { .. } => Verdict::Retry(None),'
+  'Self::Refused { .. } => Verdict::Park,' 'Self::Refused { .. } => Verdict::Retry(None),' faults::
 bug "what lay below a removed directory is still called stored" src/ledger/changes.rs \
   'if self.known_directory(mirror, path)?.is_some() {' 'if self.known_directory(mirror, path)?.is_none() {'
 bug "the watcher passes over an overflow" src/local/watch.rs \
   'if event.need_rescan() {
             return self.lost.lose();' 'if event.need_rescan() {
-            return;'
+            return;' guards::watcher
 bug "a link in a path is followed" src/local/root.rs \
-  'let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;' 'let within = ResolveFlags::empty();'
+  'let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;' 'let within = ResolveFlags::empty();' security::racer
 bug "redirects are followed, with everything that was sent" src/dstor/http.rs \
-  '.redirect(redirect::Policy::none())' '.redirect(redirect::Policy::limited(5))'
+  '.redirect(redirect::Policy::none())' '.redirect(redirect::Policy::limited(5))' security::wire
 bug "an answer without a hash counts as stored" src/dstor/wire.rs \
   'None => Err(BadAnswer::Useless("it has no hash")),' 'None => Ok(Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").unwrap_or_else(|_| unreachable!())),'
 bug "what a server says acts on the terminal" src/mirror/path.rs \
   'if c.is_control() || acts_unseen(c) {' 'if c == '"'"'\u{7f}'"'"' || acts_unseen(c) {'
 bug "a second agent may write the same ledger" src/ledger/lock.rs \
-  'Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),' 'Err(TryLockError::WouldBlock) => return Ok(Self { _file: file }),'
+  'Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),' 'Err(TryLockError::WouldBlock) => return Ok(Self { _file: file }),' restart::
 
 echo "planted bugs found: $found of $planted"
 [ "$found" = "$planted" ]
