@@ -1,5 +1,8 @@
 //! What is taken, what is refused and what is said of it, through [`Config::load`].
 
+mod command_line;
+mod places;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -338,111 +341,6 @@ fn a_pattern_that_is_none_is_told_with_its_mirror_and_line() {
     "#);
 }
 
-// A14
-#[test]
-fn mirrors_within_each_other_are_refused_through_links_too() {
-    let world = World::with(
-        "[[mirror]]\npath = \"TOP/docs\"\n[[mirror]]\npath = \"TOP/docs/a\"\n[[mirror]]\npath = \"TOP/link\"\n\
-             [[mirror]]\npath = \"TOP/photos\"\n[[mirror]]\npath = \"TOP/photos-2\"",
-    );
-    symlink("docs", world.top.join("link")).expect("new");
-    insta::assert_snapshot!(world.refusal(), @r"
-    TOP/c/config.toml:3: the mirror `TOP/docs/a` lies in the mirror `TOP/docs`
-      hint: a file belongs to one mirror only: remove one of the two
-    TOP/c/config.toml:5: the mirror `TOP/docs` is there twice
-      hint: a file belongs to one mirror only: remove one of the two
-    TOP/c/config.toml:5: the mirror `TOP/docs` holds the mirror `TOP/docs/a`
-      hint: a file belongs to one mirror only: remove one of the two
-    ");
-}
-
-// G12
-#[test]
-fn a_mirror_and_the_state_directory_lie_apart() {
-    let mut world = World::with("[[mirror]]\npath = \"TOP/docs\"");
-    for (state, told) in [
-        ("docs", "the mirror `TOP/docs` is the state directory `TOP/docs`"),
-        ("docs/.state/new", "the mirror `TOP/docs` holds the state directory `TOP/docs/.state/new`"),
-        ("", "the mirror `TOP/docs` lies in the state directory `TOP`"),
-    ] {
-        world.overrides.state_dir = Some(world.top.join(state));
-        let refusal = world.refusal();
-        assert!(refusal.starts_with(&format!("TOP/c/config.toml:1: {told}\n  hint: ")), "{refusal}");
-    }
-    world.overrides.dir = Some(world.top.join("docs"));
-    world.overrides.sandbox = true;
-    assert!(world.refusal().starts_with("the mirror `TOP/docs` lies in the state directory"));
-}
-
-// G4
-#[test]
-fn an_address_is_https_or_loopback_and_nothing_else() {
-    let load = |url: &str| {
-        let mut world = World::with("[[mirror]]\npath = \"TOP/docs\"");
-        world.write("c/config.toml", &format!("[dstor]\nurl = \"{url}\"\n[[mirror]]\npath = \"TOP/docs\""), 0o600);
-        let by_file = world.load().map(|config| config.dstor.url).map_err(|errors| world.told(&errors));
-        world.write("c/config.toml", "[dstor]\nurl = \"https://a\"\n[[mirror]]\npath = \"TOP/docs\"", 0o600);
-        world.variables.push(("DSTOR_URL", url.to_owned()));
-        let by_variable = world.load().map(|config| config.dstor.url).map_err(|errors| world.told(&errors));
-        (by_file, by_variable)
-    };
-    for fine in [
-        "https://a.b",
-        "https://1.2.3.4:5/",
-        "http://127.0.0.1:1",
-        "http://127.9.9.9",
-        "http://[::1]:8",
-        "http://localhost",
-    ] {
-        let expected = Ok(Url::parse(fine).expect("a URL"));
-        assert_eq!(load(fine), (expected.clone(), expected));
-    }
-    for (bad, told) in [
-        ("http://example.org", "is plain http: everyone on the way could read the credentials and the files"),
-        ("http://128.0.0.1", "is plain http:"),
-        ("http://localhost.example.org", "is plain http:"),
-        ("http://[::2]", "is plain http:"),
-        ("https://me:hunter2@a.b", "holds a user name or a password"),
-        ("https://me@a.b", "holds a user name or a password"),
-        ("https://a.b/?key=hunter2", "has a part after `?` or `#`"),
-        ("https://a.b/#hunter2", "has a part after `?` or `#`"),
-        ("https://a.b/v1", "has a path: `/v1`"),
-        ("ftp://a.b", "is neither https nor http"),
-        ("api.dstor.cloud", "is no web address: relative URL without a base"),
-    ] {
-        let (by_file, by_variable) = load(bad);
-        let (by_file, by_variable) = (by_file.expect_err(bad), by_variable.expect_err(bad));
-        assert!(by_file.starts_with(&format!("TOP/c/config.toml:2: `url` in [dstor] {told}")), "{by_file}");
-        assert!(by_variable.starts_with(&format!("the environment variable DSTOR_URL: it {told}")), "{by_variable}");
-        assert!(by_file.contains("hint: ") && !by_file.contains("hunter2") && !by_variable.contains("hunter2"));
-    }
-}
-
-// G3
-#[test]
-fn files_that_others_can_touch_are_refused() {
-    let text = "[dstor]\napi_key_file = \"key\"\n[[mirror]]\npath = \"TOP/docs\"";
-    let world = World::with(text);
-    world.config();
-    world.write("c/key", "hunter2", 0o600);
-    world.config();
-    world.write("c/key", "hunter2", 0o640);
-    insta::assert_snapshot!(world.refusal(), @r"
-    TOP/c/config.toml:2: others can read the API key file `TOP/c/key` (mode 0640)
-      hint: chmod 600 TOP/c/key
-    ");
-    world.write("c/key", "hunter2", 0o602);
-    insta::assert_snapshot!(world.refusal(), @r"
-    TOP/c/config.toml:2: others can write the API key file `TOP/c/key` (mode 0602)
-      hint: chmod 600 TOP/c/key
-    ");
-    world.write("c/config.toml", text, 0o664);
-    insta::assert_snapshot!(world.refusal(), @r"
-    others can write the config `TOP/c/config.toml` (mode 0664)
-      hint: chmod go-w TOP/c/config.toml
-    ");
-}
-
 #[test]
 fn a_key_and_a_login_are_one_too_many_and_half_a_login_one_too_few() {
     insta::assert_snapshot!(in_section("[dstor]\napi_key_file = \"k\"\nemail = \"a@b\"\npassword_file = \"p\""), @r"
@@ -461,89 +359,6 @@ fn a_key_and_a_login_are_one_too_many_and_half_a_login_one_too_few() {
     TOP/c/config.toml:4: [dstor] has both an API key and a login
       hint: give either `api_key_file` or `email` and `password_file`
     ");
-}
-
-#[test]
-fn without_a_config_a_directory_or_a_way_to_one_is_needed() {
-    let mut world = World::new();
-    insta::assert_snapshot!(world.refusal(), @r"
-    cannot read the config `TOP/c/config.toml`: there is no such file
-      hint: correct the path; README.md has an example to begin with
-    ");
-    world.variables.retain(|(name, _)| *name != "DSTOR_SYNC_CONFIG");
-    if cfg!(target_os = "linux") {
-        insta::assert_snapshot!(world.refusal(), @r"
-        there is no config: `TOP/home/.config/dstor-sync/config.toml` does not exist
-          hint: write one (README.md has an example), name a directory to mirror, or try `dstor-sync run --sandbox DIR`: it needs no account
-        ");
-    }
-    world.overrides.dir = Some(world.top.join("docs"));
-    let named_after_itself = world.config();
-    world.overrides.config = Some(world.top.join("none.toml"));
-    assert!(
-        world.refusal().starts_with("cannot read the config `TOP/none.toml`"),
-        "a mistyped path is not passed over"
-    );
-    world.overrides.config = None;
-    assert_eq!(named_after_itself.mirrors.len(), 1);
-    assert_eq!(named_after_itself.mirrors[0].path, world.top.join("docs"));
-    assert_eq!(named_after_itself.mirrors[0].policy.placement.to_string(), "docs");
-    assert_eq!((named_after_itself.dstor, named_after_itself.source), (Dstor::default(), None));
-    world.overrides.remote = Some("a/b".into());
-    assert_eq!(world.config().mirrors[0].policy.placement.to_string(), "a/b");
-    world.overrides.remote = Some("a/..".into());
-    assert!(world.refusal().starts_with("`--remote` is no directory on dStor: `a/..`"));
-    world.overrides.dir = None;
-    assert!(world.refusal().starts_with("`--remote` is given without a directory"));
-}
-
-#[test]
-fn a_directory_on_the_command_line_picks_its_mirror() {
-    let mut world = World::with("[[mirror]]\npath = \"TOP/docs\"\nremote = \"D\"\n[[mirror]]\npath = \"TOP/photos\"");
-    symlink("docs", world.top.join("link")).expect("new");
-    world.overrides.dir = Some(world.top.join("link"));
-    let paths = |config: Config| config.mirrors.into_iter().map(|mirror| mirror.path).collect::<Vec<_>>();
-    assert_eq!(paths(world.config()), [world.top.join("docs")]);
-    world.overrides.remote = Some("/D/".into());
-    assert_eq!(paths(world.config()), [world.top.join("docs")]);
-    world.overrides.remote = Some("E".into());
-    insta::assert_snapshot!(world.refusal(), @r"
-    `--remote` asks for `E`, but the config `TOP/c/config.toml` mirrors `TOP/docs` to `D`
-      hint: leave `--remote` out, or change `remote` in the config
-    ");
-    world.overrides.remote = None;
-    world.overrides.dir = Some(world.top.join("music"));
-    insta::assert_snapshot!(world.refusal(), @r#"
-    `TOP/music` is no mirror in the config `TOP/c/config.toml`
-      hint: add it there, as [[mirror]] with path = "TOP/music", or try it with `--sandbox`
-    "#);
-    world.overrides.dir = Some(world.top.join("docs/a"));
-    insta::assert_snapshot!(world.refusal(), @r"
-    `TOP/docs/a` is no mirror in the config `TOP/c/config.toml`
-      hint: it lies in the mirror `TOP/docs`: name that one
-    ");
-}
-
-#[test]
-fn a_sandbox_asks_nothing_of_the_real_account_and_takes_any_directory() {
-    let text = "[dstor]\nurl = \"ftp://x\"\nemail = \"a@b\"\napi_key_file = \"key\"\ntoken_lifetime = \"5s\"\n\
-                    [[mirror]]\npath = \"TOP/docs\"\n[upload]\nworkers = 2";
-    let mut world = World::with(text);
-    world.write("c/key", "hunter2", 0o666);
-    assert_eq!(world.load().expect_err("it is wrong").iter().count(), 3);
-    world.overrides.sandbox = true;
-    world.variables.push(("DSTOR_URL", "ftp://y".into()));
-    let config = world.config();
-    assert_eq!((config.mirrors[0].path.clone(), config.upload.workers), (world.top.join("docs"), 2));
-    assert_eq!(config.dstor, Dstor { token_lifetime: 5 * SECOND, ..Dstor::default() });
-    world.overrides.dir = Some(world.top.join("photos"));
-    let config = world.config();
-    assert_eq!((config.mirrors.len(), config.mirrors[0].path.clone()), (1, world.top.join("photos")));
-    assert_eq!(config.upload.workers, 2);
-    world.write("c/config.toml", "[upload]\nworkers = 0", 0o600);
-    assert!(world.refusal().starts_with("TOP/c/config.toml:2: `workers`"));
-    world.write("c/config.toml", "[upload]\nworkers = 3", 0o600);
-    assert_eq!(world.config().upload.workers, 3);
 }
 
 #[test]
