@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dstor_sync::ledger::{EntryState, Ledger, MirrorSettings, Push, Settlement, Stored, Urgency};
-use dstor_sync::local::{OpenRoot, Reading, Tree as _};
+use dstor_sync::ledger::{EntryState, Ledger, MirrorSettings, Push, Urgency};
+use dstor_sync::local::{Look, OpenRoot, Reading, Tree as _};
 use dstor_sync::mirror::{CidBuilder, Decision, MirrorPath, Observed, Placement, Policy, RemoteDir, State, decide};
 use dstor_sync::sandbox::Phase;
-use dstor_sync::upload::Clock;
+use dstor_sync::upload::{Clock, Errand, Next, Patience};
 use fastrand::Rng;
 use rustix::process::Signal;
 
@@ -139,7 +139,7 @@ async fn of_files_that_are_rewritten_while_they_upload_no_mixture_is_stored() {
     ));
 }
 
-// B4: `TICK_EDITS`. The file, its times and the ledger are real; what the worker does between them is done here.
+// B4: `TICK_EDITS`. The file, its times, the ledger and the errand are real; what a worker does for it is done here.
 #[test]
 fn an_edit_of_the_same_size_within_the_tick_of_the_last_one_is_seen() {
     let edits = number("TICK_EDITS", 10_000);
@@ -168,7 +168,9 @@ fn edit_quickly(dir: &Path, edits: usize) -> usize {
     let placement = Placement::Path(RemoteDir::parse("Docs").expect("a directory"));
     let policy = Policy { placement, max_file_size: u64::MAX };
     let (service, path) = ("sandbox".to_owned(), mirror.clone());
-    let settings = MirrorSettings { service, path, policy, exclude: Vec::new(), hidden: true };
+    let settings = MirrorSettings { service, path, policy: policy.clone(), exclude: Vec::new(), hidden: true };
+    let patience =
+        Patience { settle: Duration::ZERO, max_delay: Duration::ZERO, retry_max_delay: Duration::from_secs(1) };
     let id = ledger.activate_mirrors(&[settings]).expect("a mirror")[0];
     let look = |path: &MirrorPath| match root.look(path).expect("looked").observed {
         Observed::File(stat) => stat,
@@ -183,23 +185,26 @@ fn edit_quickly(dir: &Path, edits: usize) -> usize {
 
         let clock = Clock;
         let now = clock.now();
-        ledger.push(id, &[Push { path: path.clone(), size: 0, due_at: 0 }], Urgency::Scan, now).expect("pushed");
+        ledger.push(id, &[Push { path: path.clone(), size: 0, due_at: 0 }], Urgency::Event, now).expect("pushed");
         let claim = ledger.claim(now, 1).expect("claimed").pop().expect("one is due");
+        let errand = Errand::new(&claim, &policy, &patience);
         let stat = look(&path);
         let read_from = clock.timestamp();
         let content = Reading::open(&root, &path, stat).expect("opened").hash().expect("read");
-        let is_racy = stat.is_racy(read_from);
+        let digest = content.digest;
+        let looked = Look { observed: Observed::File(stat), mode: 0o644 };
+        let to_send = match errand.looked(&looked, true, now) {
+            Next::Compare(file, known) => match errand.compared(file, known, Ok(content.clone()), read_from) {
+                Ok(Next::Send(file)) => file,
+                other => panic!("{other:?}"),
+            },
+            Next::Send(file) => file,
+            other => panic!("{other:?}"),
+        };
         let mut cid = CidBuilder::new();
         cid.update(format!("first {at:06}").as_bytes());
-        let stored = Stored {
-            stat: if is_racy { stat.to_be_compared() } else { stat },
-            mode: 0o644,
-            digest: content.digest,
-            hash: cid.finish(),
-            is_proved: true,
-            at: now,
-        };
-        ledger.settle(&claim, &Settlement::Stored(stored), None, now).expect("settled");
+        let ending = errand.sent(&to_send, Ok(cid.finish()), Some(Ok(content)), read_from, now).expect("stored");
+        ending.record(&ledger, &claim, || true, now).expect("settled");
 
         if rng.bool() {
             std::thread::sleep(Duration::from_micros(rng.u64(..8_000)));
@@ -209,7 +214,7 @@ fn edit_quickly(dir: &Path, edits: usize) -> usize {
         same += usize::from(edited == stat);
         let recorded = ledger.recorded(id, &path).expect("read");
         let decision = decide(&Observed::File(edited), recorded.as_ref(), Ok(()));
-        assert_eq!(decision, Decision::Compare(content.digest), "edit {at} was missed, {edited:?}");
+        assert_eq!(decision, Decision::Compare(digest), "edit {at} was missed, {edited:?}");
     }
     same
 }
