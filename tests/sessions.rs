@@ -145,13 +145,17 @@ async fn every_file_goes_by_session_where_that_is_asked_for() {
 async fn a_file_saved_during_its_session_goes_up_again() {
     let world = World::with("", "workers = 1").await;
     write_many(&world, "dir", 50);
-    world.misbehave("status late=1500 x1");
+    world.misbehave("status late=3000 x1");
     let agent = world.start();
     world.until("the session is asked about", || world.sandbox().requests(Phase::Status) >= 1).await;
-    world.write("dir/f7", "saved meanwhile");
+    // Not any file: the scan may not have pushed all of them before the first session was packed.
+    let states = world.states();
+    let (path, _) = states.iter().find(|(_, state)| *state == "uploading").expect("the session's files are uploading");
+    let (_, name) = path.rsplit_once('/').expect("a path below the mirror");
+    world.write(&format!("dir/{name}"), "saved meanwhile");
     until_true(&world).await;
     let versions = world.sandbox().versions().expect("versions");
-    assert_eq!(versions.iter().filter(|file| file.name == "f7").count(), 2);
+    assert_eq!(versions.iter().filter(|file| file.name == name).count(), 2);
     assert_eq!(agent.stop(), 0);
 }
 
