@@ -5,10 +5,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::ledger::{
-    AgentLock, AgentState, Auth, Counts, Ledger, LedgerError, MirrorId, MirrorRow, Watching, set_aside_in,
+    AgentLock, AgentState, Auth, Counts, Ledger, LedgerError, MirrorId, MirrorRow, UNTIL_RESUMED, Watching,
+    set_aside_in,
 };
 use crate::mirror::{EMPTIED, Placement};
 use crate::plan::LEDGER;
+use crate::upload::Clock;
 use crate::wording::{JsonPath, time};
 
 /// The form of the JSON below.
@@ -53,8 +55,10 @@ pub struct AgentStatus {
     pub since: Option<String>,
     /// Its version.
     pub version: Option<String>,
-    /// Whether it was told to pause.
+    /// Whether it was told to pause, or the next one is.
     pub paused: bool,
+    /// When it goes on by itself; null: not paused, or until `resume`.
+    pub paused_until: Option<String>,
 }
 
 /// The service.
@@ -156,6 +160,7 @@ impl Status {
             (false, Some(AgentState::Stopped) | None) => "stopped",
             (false, Some(AgentState::Starting | AgentState::Running | AgentState::Stopping)) => "dead",
         };
+        let paused_until = ledger.steering()?.pause_at(Clock.now());
         let problems = ledger.problems(MOST_PROBLEMS)?;
         let path_of = |id| mirrors.iter().find(|mirror| mirror.id == id).map(|mirror| &mirror.settings.path);
         Ok(Self {
@@ -169,7 +174,8 @@ impl Status {
                 pid: row.as_ref().filter(|_| is_alive).map(|row| row.pid),
                 since: row.as_ref().map(|row| time(row.since)),
                 version: row.as_ref().map(|row| row.version.clone()),
-                paused: false,
+                paused: paused_until.is_some(),
+                paused_until: paused_until.filter(|until| *until != UNTIL_RESUMED).map(time),
             },
             dstor: DstorStatus {
                 url: row.as_ref().map(|row| row.url.trim_end_matches('/').to_owned()),

@@ -15,6 +15,7 @@ mod restart;
 mod roots;
 mod security;
 mod sessions;
+mod steering;
 mod storm;
 mod syscalls;
 mod truth;

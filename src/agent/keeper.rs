@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::ledger::{CopyError, Interrupt, Ledger, LedgerError, copied_at, discard_copy, make_copy};
+use crate::ledger::{CopyError, Interrupt, Ledger, LedgerError, Steering, copied_at, discard_copy, make_copy};
 use crate::local::uptime;
 use crate::mirror::{Copying, Jump, Moment, Passed, TICK, copying, passed};
 use crate::upload::{Folder, Queue, Stop, Uploader};
@@ -29,10 +29,10 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Looks at the clocks, and at whether the ledger is still the one that is open. Writes nothing unless something
     /// happened.
-    pub(super) async fn keep_time(self: Arc<Self>) -> Result<(), LedgerError> {
+    pub(super) async fn keep_time(self: Arc<Self>, heard: Steering) -> Result<(), LedgerError> {
         let queue = &self.uploader.queue;
         let mut before = moment(queue);
-        let mut told = None;
+        let (mut told, mut heard) = (None, heard);
         while !self.stopped_within(TICK).await {
             let now = moment(queue);
             let Passed { stood_still, jump } = passed(before, now);
@@ -43,7 +43,7 @@ impl Keeper {
             if let Some(length) = stood_still {
                 self.woke(length);
             }
-            // Whoever runs `accept` writes to the ledger beside us; it is noticed here.
+            // Whoever runs `accept` or `pause` writes to the ledger beside us; it is noticed here.
             let words = match queue.ledger().with(Ledger::words_of_others).await {
                 // Others wait for room, and so may this.
                 Err(LedgerError::Full) => continue,
@@ -51,9 +51,34 @@ impl Keeper {
             };
             if told.replace(words) != Some(words) {
                 queue.wake();
+                let words = queue.ledger().with(|ledger| ledger.steering()).await?;
+                self.steer(std::mem::replace(&mut heard, words), words);
             }
         }
         Ok(())
+    }
+
+    /// Does what people asked for since the words `before`.
+    fn steer(&self, before: Steering, now: Steering) {
+        if before.paused_until != now.paused_until {
+            let is_paused = now.pause_at(self.uploader.queue.clock().now()).is_some();
+            info!("{}", if is_paused { "paused: no upload begins" } else { "going on" });
+            self.uploader.queue.pause_until(now.paused_until);
+        }
+        if before.scans_asked != now.scans_asked {
+            info!("scanning, as was asked");
+            self.scan();
+        }
+        if before.retries_asked != now.retries_asked {
+            info!("asking dStor again, as was asked");
+            self.uploader.gate.try_now();
+        }
+    }
+
+    fn scan(&self) {
+        for folder in &self.folders {
+            folder.rescan.notify_one();
+        }
     }
 
     async fn clock_jumped(&self, jump: Jump) -> Result<(), LedgerError> {
@@ -63,6 +88,8 @@ impl Keeper {
                 warn!(by_s = by.as_secs(), "the clock was set back");
                 let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
                 queue.with_room(move |ledger| ledger.bring_forward(by)).await?;
+                let words = queue.ledger().with(|ledger| ledger.steering()).await?;
+                queue.pause_until(words.paused_until);
                 // What it says of times is by a clock that nobody has any more.
                 if let Err(error) = discard_copy(&self.ledger) {
                     warn!(%error, "the ledger's copy cannot be removed");
@@ -82,9 +109,7 @@ impl Keeper {
     fn woke(&self, length: Duration) {
         info!(for_s = length.as_secs(), "stood still; scanning");
         self.uploader.client.reconnect();
-        for folder in &self.folders {
-            folder.rescan.notify_one();
-        }
+        self.scan();
         self.uploader.queue.wake();
     }
 

@@ -47,6 +47,8 @@ pub async fn run(
     let Works { lock, uploader, folders } =
         tokio::task::block_in_place(|| plan.assemble(state_dir, report, ended.clone()))?;
 
+    let words = uploader.queue.ledger().with(|ledger| ledger.steering()).await?;
+    uploader.queue.pause_until(words.paused_until);
     let mut tasks: JoinSet<Result<(), LedgerError>> = JoinSet::new();
     let (ready, mut readies) = mpsc::channel(folders.len().max(1));
     for (folder, mirror) in folders.iter().zip(&plan.mirrors) {
@@ -71,7 +73,7 @@ pub async fn run(
         ledger: state_dir.join(LEDGER),
         stop: ended.clone(),
     });
-    tasks.spawn(Arc::clone(&keeper).keep_time());
+    tasks.spawn(Arc::clone(&keeper).keep_time(words));
     tasks.spawn(keeper.keep_copy());
     let teller = tokio::spawn(tell(Arc::clone(&uploader), ended.clone()));
 

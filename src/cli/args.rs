@@ -100,6 +100,27 @@ pub(super) enum Command {
         after_help = "Examples:\n  dstor-sync accept ~/Documents\n  dstor-sync accept ~/Documents/logs ~/Documents/notes.txt"
     )]
     Accept(Emptied),
+    /// Begin no upload for a while
+    ///
+    /// What is being uploaded goes on to its end. Changes are still noticed, and wait. It holds over restarts.
+    #[command(
+        after_help = "Examples:\n  dstor-sync pause            until `dstor-sync resume`\n  dstor-sync pause --for 2h"
+    )]
+    Pause(Pause),
+    /// Go on after a pause
+    #[command(
+        after_help = "Examples:\n  dstor-sync resume\n  dstor-sync resume --sandbox   the agent of `run --sandbox`"
+    )]
+    Resume(Which),
+    /// Try again what failed, now
+    ///
+    /// Files that were given up are tried again without a change; what waits after a failure waits no longer, and dStor is
+    /// asked at once.
+    #[command(after_help = "Examples:\n  dstor-sync retry\n  dstor-sync retry ~/Documents/taxes")]
+    Retry(Retry),
+    /// Compare every mirror with the ledger, now
+    #[command(after_help = "Examples:\n  dstor-sync rescan\n  dstor-sync rescan && dstor-sync wait")]
+    Rescan(Which),
     /// Run a local dStor, for trying and testing
     #[command(
         after_help = "Examples:\n  dstor-sync sandbox\n  dstor-sync sandbox --listen 127.0.0.1:4747 --misbehave 'upload 503 x3'"
@@ -225,6 +246,24 @@ pub(super) struct Accept {
 pub(super) struct Emptied {
     /// Files, or directories with all below them
     #[arg(value_name = "PATH", required = true)]
+    pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Args)]
+pub(super) struct Pause {
+    /// Go on by itself after this long, such as 30m or 2h
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(super) length: Option<Duration>,
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Args)]
+pub(super) struct Retry {
+    /// Files, or directories with all below them; none: everything
+    #[arg(value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) which: Which,

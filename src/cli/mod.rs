@@ -14,6 +14,7 @@ mod sandbox;
 mod setup;
 mod signals;
 mod status;
+mod steer;
 mod sync;
 mod wait;
 mod why;
@@ -75,6 +76,10 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Config { command: ConfigCommand::Show } => config::show(&global, output),
         Command::Root { command: RootCommand::Accept(command) } => root::accept(&global, &command, output),
         Command::Accept(command) => accept::run(&global, &command, output),
+        Command::Pause(command) => steer::pause(&global, &command, output),
+        Command::Resume(command) => steer::resume(&global, &command, output),
+        Command::Retry(command) => steer::retry(&global, &command, output),
+        Command::Rescan(command) => steer::rescan(&global, &command, output),
         Command::Sandbox(command) => sandbox::run(&global, command, output),
     }
 }

@@ -166,6 +166,10 @@ fn answer(status: &Status) -> (String, Tone) {
     if status.needs_attention() {
         return ("needs you: see below".into(), Tone::Bad);
     }
+    if status.agent.paused {
+        let end = status.agent.paused_until.as_deref().unwrap_or("`dstor-sync resume`");
+        return (format!("paused until {end}: {waiting} waiting"), Tone::Busy);
+    }
     if waiting > 0 && status.dstor.reachable == Some(false) {
         return (format!("dStor cannot be reached; {waiting} waiting"), Tone::Busy);
     }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::ledger::{AgentLock, EntryState, Ledger, MirrorRow};
 use crate::local::{OpenRoot, Tree as _};
 use crate::mirror::{Decision, MirrorPath, Observed, Skip, State, decide};
-use crate::upload::{Folder, ReconcileError, Stop, differences, has_to_leave_its_name};
+use crate::upload::{Clock, Folder, ReconcileError, Stop, differences, has_to_leave_its_name};
 use crate::wording::{files, shown};
 
 use super::args::{Global, Wait};
@@ -28,12 +28,14 @@ struct Progress {
     /// Differences between disk and ledger that nobody has queued yet.
     unseen: u64,
     is_missing: bool,
+    is_paused: bool,
 }
 
 pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Exit, Failure> {
     let (stop, signal) = signals::listen()?;
     let state_dir = places::state_dir(global, &command.which)?;
     let begun = Instant::now();
+    let mut is_told = false;
     loop {
         let looked_at = Instant::now();
         // Before the look: an agent that ends during it may have settled the last change.
@@ -43,7 +45,7 @@ pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Ex
             // A look that was cut short says nothing.
             return Ok(signal.exit());
         }
-        let Progress { waiting, failed, unproved, unseen, is_missing } = progress;
+        let Progress { waiting, failed, unproved, unseen, is_missing, .. } = progress;
         let is_settled = waiting == 0 && unseen == 0 && !is_missing;
         if is_settled && failed > 0 {
             return Err(Failure::new(Exit::Attention, format!("{} failed and will not be stored", files(failed)))
@@ -59,6 +61,10 @@ pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Ex
             let why = if is_missing { "a mirror's directory is missing".into() } else { still(waiting.max(unseen)) };
             let what = format!("the agent is not running, and {why}");
             return Err(Failure::new(Exit::NotRunning, what).with_hint("start it with `dstor-sync run`"));
+        }
+        if progress.is_paused && !is_told {
+            output.note("the agent is paused; it goes on with `dstor-sync resume`");
+            is_told = true;
         }
         let rest = LOOK.max(looked_at.elapsed() * 5);
         if let Some(timeout) = command.timeout {
@@ -91,7 +97,8 @@ fn rest_until(rest: Duration, stop: &watch::Receiver<Stop>) {
 fn look(state_dir: &Path, command: &Wait, stop: &watch::Receiver<Stop>) -> Result<Progress, Failure> {
     let ledger = places::open(state_dir)?;
     let mirrors = ledger.active_mirrors()?;
-    let mut progress = Progress::default();
+    let is_paused = ledger.steering()?.pause_at(Clock.now()).is_some();
+    let mut progress = Progress { is_paused, ..Progress::default() };
     if command.paths.is_empty() {
         for mirror in &mirrors {
             let counts = ledger.counts(mirror.id)?;

@@ -67,7 +67,7 @@ fn explain(name: &str, entry: &Entry, observed: &Observed, folder: &Folder, url:
         EntryState::Settled(State::Failed) => {
             let tries = entry.attempts;
             output.line(format_args!("{name}: failed{since}, tries: {tries}: {}", reason.unwrap_or_default()));
-            output.line("It is tried again when it changes.");
+            output.line("It is tried again when it changes, or with `dstor-sync retry`.");
         }
         EntryState::Settled(State::Skipped) => {
             output.line(format_args!("{name}: skipped{since}: {}", reason.unwrap_or_default()));

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use rusqlite::{OptionalExtension as _, Row};
 
 use super::files::{FileRow, forget_state};
-use super::{Ledger, LedgerError, Millis, MirrorId, bits_in};
+use super::{Ledger, LedgerError, Millis, MirrorId, UNTIL_RESUMED, bits_in};
 use crate::mirror::{Cid, Digest, MirrorPath, Recorded, Skip, Stat, State};
 
 /// The due time of changes whose mirror is not there.
@@ -315,6 +315,11 @@ impl Ledger {
             // Those that workers have, too: one that was pushed again meanwhile keeps its time when it is put back.
             "UPDATE changes SET due_at = max(due_at, ?1) - ?1 WHERE due_at <> ?2",
             [by, HELD],
+        )?;
+        // A pause of two hours is no longer for it.
+        self.db.execute(
+            "UPDATE steering SET paused_until = paused_until - ?1 WHERE paused_until <> ?2",
+            [by, UNTIL_RESUMED],
         )?;
         Ok(())
     }

@@ -14,6 +14,7 @@ mod mirrors;
 mod rescue;
 mod shared;
 mod state;
+mod steering;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ pub use mirrors::{MirrorId, MirrorRow, MirrorSettings, Watching};
 pub use rescue::{Rescue, SetAside, set_aside_in};
 pub use shared::SharedLedger;
 pub use state::{AgentRow, AgentState, Auth, Counts, DstorFacts, Problem, Tally};
+pub use steering::{Steering, UNTIL_RESUMED};
 
 use crate::local::Identity;
 use crate::mirror::{MirrorPath, Placement};
@@ -44,7 +46,10 @@ pub type Millis = i64;
 
 /// Marks a SQLite file as a ledger: "dSyn".
 const APPLICATION_ID: i64 = 0x6453_796e;
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("../../migrations/0001_ledger.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("../../migrations/0001_ledger.sql")),
+    M::up(include_str!("../../migrations/0004_steering.sql")),
+];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.
 const DIRECTORIES_REMEMBERED: usize = 10_000;
 
@@ -75,6 +80,9 @@ pub enum LedgerError {
         /// The newest form that this version knows.
         known: i64,
     },
+    /// Written by an earlier version, and not brought to this one's form yet.
+    #[error("the ledger `{}` was written by an older dstor-sync", .0.display())]
+    Older(PathBuf),
     /// The file is damaged.
     #[error("the ledger `{}` is damaged; it was left as it is", path.display())]
     Broken {
@@ -130,6 +138,7 @@ impl LedgerError {
             Self::None(_) => "start `dstor-sync run` first, or name its state directory with --state-dir".into(),
             Self::Forbidden { .. } => "ask as the user whom the agent runs as".into(),
             Self::Foreign(path) => format!("move `{}` away, or choose another --state-dir", path.display()),
+            Self::Older(_) => "start the agent with this version: that brings it up to date".into(),
             Self::Newer { .. } => "use the newer dstor-sync, or another --state-dir".into(),
             Self::Broken { .. } | Self::Damaged(_) => {
                 "look at its disk, and start `dstor-sync run`: it sets the damaged file aside and makes a new ledger"
@@ -243,7 +252,8 @@ impl Ledger {
     /// companions of the file are made if they are not there, and stay.
     ///
     /// # Errors
-    /// As [`open`](Self::open); a missing file is [`LedgerError::None`], and so is one whose tables are yet to be made.
+    /// As [`open`](Self::open); a missing file is [`LedgerError::None`], and so is one whose tables are yet to be made; one
+    /// of an earlier version is [`LedgerError::Older`] until an agent has opened it.
     pub fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
         match path.try_exists() {
             Ok(true) => {}
@@ -256,10 +266,11 @@ impl Ledger {
             opened => opened?,
         };
         ledger.db.busy_timeout(Duration::from_secs(10))?;
-        if ledger.db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
-            return Err(LedgerError::None(path.to_owned()));
+        match ledger.db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
+            0 => Err(LedgerError::None(path.to_owned())),
+            found if found < MIGRATIONS.len() as i64 => Err(LedgerError::Older(path.to_owned())),
+            _ => Ok(ledger),
         }
-        Ok(ledger)
     }
 
     /// Opens the ledger for one small write beside a running agent, which notices it.

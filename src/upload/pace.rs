@@ -50,6 +50,12 @@ impl Gate {
         self.pace().closed_for(self.begun.elapsed())
     }
 
+    /// Lets one go ahead now to see whether dStor is back.
+    pub fn try_now(&self) {
+        self.pace().try_now(self.begun.elapsed());
+        self.changed.notify_waiters();
+    }
+
     /// Waits until it is open, or until it is this caller's turn to see whether it can be. Cancel safe.
     pub async fn pass(&self) -> Pass<'_> {
         loop {

@@ -2,12 +2,15 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 
-use crate::ledger::{Claim, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, SharedLedger, Urgency};
+use crate::ledger::{
+    Claim, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, SharedLedger, UNTIL_RESUMED, Urgency,
+};
 use crate::mirror::{Room, Timestamp};
 
 use super::{Ending, Folder, Stop};
@@ -42,13 +45,22 @@ pub struct Queue {
     readers: Mutex<Vec<Ledger>>,
     filled: Notify,
     clock: Clock,
+    /// No change is claimed before then.
+    paused_until: AtomicI64,
 }
 
 impl Queue {
     /// The queue in `ledger`, whose file is at `ledger_path`.
     #[must_use]
     pub fn new(ledger: SharedLedger, ledger_path: PathBuf, clock: Clock) -> Self {
-        Self { ledger, ledger_path, readers: Mutex::default(), filled: Notify::new(), clock }
+        Self {
+            ledger,
+            ledger_path,
+            readers: Mutex::default(),
+            filled: Notify::new(),
+            clock,
+            paused_until: AtomicI64::new(Millis::MIN),
+        }
     }
 
     /// The ledger it lives in.
@@ -101,14 +113,26 @@ impl Queue {
         self.filled.notify_waiters();
     }
 
+    /// Hands out no change before `until`; `None`: goes on. What workers have is ended all the same.
+    pub fn pause_until(&self, until: Option<Millis>) {
+        self.paused_until.store(until.unwrap_or(Millis::MIN), Ordering::Relaxed);
+        self.filled.notify_waiters();
+    }
+
+    fn opens_at(&self) -> Millis {
+        self.paused_until.load(Ordering::Relaxed)
+    }
+
     /// Waits until some change is due; `false` when it is time to stop. Another worker may be faster to claim it.
     pub(super) async fn wait_for_due(&self, stop: &mut watch::Receiver<Stop>) -> Result<bool, LedgerError> {
         loop {
             let filled = self.filled.notified();
             tokio::pin!(filled);
             filled.as_mut().enable();
-            let wait = match self.outlook().await?.next_due_at {
+            let due_at = self.outlook().await?.next_due_at.map(|due_at| due_at.max(self.opens_at()));
+            let wait = match due_at {
                 Some(due_at) if due_at <= self.clock.now() => return Ok(*stop.borrow() == Stop::Go),
+                Some(UNTIL_RESUMED) => None,
                 // Never for very long: the time of day may jump (D14).
                 Some(due_at) => Some(millis(due_at - self.clock.now()).min(Duration::from_secs(30))),
                 None => None,
@@ -128,9 +152,12 @@ impl Queue {
         }
     }
 
-    /// Takes one change that is due.
+    /// Takes one change that is due; none during a pause.
     pub(super) async fn claim(&self) -> Result<Option<Claim>, LedgerError> {
         let now = self.clock.now();
+        if now < self.opens_at() {
+            return Ok(None);
+        }
         Ok(self.with_room(move |ledger| ledger.claim(now, 1)).await?.pop())
     }
 

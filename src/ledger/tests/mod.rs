@@ -9,6 +9,7 @@ mod plans;
 mod queue;
 mod rescue;
 mod sharing;
+mod steering;
 
 use std::path::{Path, PathBuf};
 

@@ -127,6 +127,19 @@ fn what_retry_after_asks_for_holds_for_everyone() {
 }
 
 #[test]
+fn a_person_who_says_that_it_is_time_lets_one_go_and_see() {
+    let mut pace = Pace::new(4);
+    let asked = Duration::from_secs(3600);
+    let until = close(&mut pace, &Fault::Busy { status: 503, after: Some(asked) }, seconds(0));
+    assert!(until >= asked);
+    pace.try_now(seconds(5));
+    let probe = go(&mut pace, seconds(5));
+    assert!(probe.is_probe());
+    pace.try_now(seconds(6));
+    assert_eq!(pace.enter(seconds(6)), Enter::WhenChanged, "no crowd for all that");
+}
+
+#[test]
 fn a_file_that_is_refused_closes_nothing() {
     let mut pace = Pace::new(4);
     let refused = Fault::Refused { status: 400, message: String::new() };
