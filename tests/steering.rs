@@ -96,3 +96,28 @@ async fn a_retry_asks_a_service_at_once_that_wanted_to_be_left_alone() {
     world.until_mirrored().await;
     assert_eq!(agent.stop(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_in_the_midst_of_much_work_lets_end_what_was_begun_and_begins_no_more() {
+    let world = World::with("", "sessions = \"never\"").await;
+    world.misbehave("upload late=1000");
+    // A quarter of a minute's work for four workers: longer than the agent takes to hear a word.
+    for at in 0..60 {
+        world.write(&format!("f{at}"), at.to_string());
+    }
+    let agent = world.start();
+    world.until("uploads are under way", || (1..=4).contains(&world.count("uploading"))).await;
+    assert_eq!(world.run(&["pause"]).code, 0);
+    until_heard(&world, &agent, "paused: no upload begins").await;
+    world.until("those are through", || world.count("uploading") == 0).await;
+    let (sent, left) = (world.sent(), world.count("pending"));
+    assert!(left > 0, "{sent} sent");
+    let scanned = world.status()["mirrors"][0]["last_scan_at"].clone();
+    assert_eq!(world.run(&["rescan"]).code, 0);
+    world.until("a scan later", || world.status()["mirrors"][0]["last_scan_at"] != scanned).await;
+    assert_eq!((world.sent(), world.count("pending")), (sent, left));
+    world.sandbox().behave();
+    assert_eq!(world.run(&["resume"]).code, 0);
+    world.until_mirrored().await;
+    assert_eq!(agent.stop(), 0);
+}
