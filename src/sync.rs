@@ -127,7 +127,7 @@ pub async fn preview(
     works.uploader.queue.ledger().with(|ledger| ledger.set_agent_state(AgentState::Stopped)).await?;
     let mut summaries = Vec::new();
     for folder in &works.folders {
-        if let Recognised::Missing(note) = recognise(folder, works.uploader.queue.ledger()).await? {
+        if let Recognised::Missing(note) = recognise(folder, &works.uploader.queue).await? {
             summaries.push((folder.path.clone(), Err(note)));
             continue;
         }
@@ -166,7 +166,7 @@ async fn pass(
     }
     for folder in &works.folders {
         let id = folder.id;
-        if let Recognised::Missing(note) = recognise(folder, ledger).await? {
+        if let Recognised::Missing(note) = recognise(folder, &uploader.queue).await? {
             missing.push((folder.path.clone(), note.clone()));
             ledger.with(move |ledger| ledger.set_watching(id, Watching::Missing, Some(&note))).await?;
             continue;

@@ -51,7 +51,7 @@ impl Keeper {
             };
             if told.replace(words) != Some(words) {
                 queue.wake();
-                let words = queue.ledger().with(|ledger| ledger.steering()).await?;
+                let words = queue.with_room(Ledger::steering).await?;
                 self.steer(std::mem::replace(&mut heard, words), words);
             }
         }
@@ -88,7 +88,7 @@ impl Keeper {
                 warn!(by_s = by.as_secs(), "the clock was set back");
                 let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
                 queue.with_room(move |ledger| ledger.bring_forward(by)).await?;
-                let words = queue.ledger().with(|ledger| ledger.steering()).await?;
+                let words = queue.with_room(Ledger::steering).await?;
                 queue.pause_until(words.paused_until);
                 // What it says of times is by a clock that nobody has any more.
                 if let Err(error) = discard_copy(&self.ledger) {

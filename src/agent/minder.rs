@@ -53,7 +53,7 @@ impl Minder {
         let mut was_missing = false;
         let mut silent_until: Option<Instant> = None;
         loop {
-            match recognise(&self.folder, self.queue.ledger()).await? {
+            match recognise(&self.folder, &self.queue).await? {
                 Recognised::Missing(note) => {
                     if !was_missing {
                         warn!(mirror = %self.folder.path.display(), reason = %note, "the mirror's directory is missing");

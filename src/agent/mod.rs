@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::ledger::{AgentState, Auth, DstorFacts, LedgerError, Millis};
+use crate::ledger::{AgentState, Auth, DstorFacts, Ledger, LedgerError, Millis};
 use crate::plan::{AssembleError, LEDGER, Plan, Works};
 use crate::upload::{Report, Stop, Uploader};
 
@@ -47,7 +47,7 @@ pub async fn run(
     let Works { lock, uploader, folders } =
         tokio::task::block_in_place(|| plan.assemble(state_dir, report, ended.clone()))?;
 
-    let words = uploader.queue.ledger().with(|ledger| ledger.steering()).await?;
+    let words = uploader.queue.with_room(Ledger::steering).await?;
     uploader.queue.pause_until(words.paused_until);
     let mut tasks: JoinSet<Result<(), LedgerError>> = JoinSet::new();
     let (ready, mut readies) = mpsc::channel(folders.len().max(1));

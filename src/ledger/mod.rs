@@ -385,6 +385,13 @@ impl Ledger {
         known.insert(key, id);
     }
 
+    /// Has the file grow to so many pages at the most, as on a full disk; never fewer than it has already.
+    #[cfg(test)]
+    pub(crate) fn set_room(&self, pages: u32) -> Result<(), LedgerError> {
+        self.db.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?;
+        Ok(())
+    }
+
     /// Forgets what a transaction that was rolled back may have taught.
     fn forget_cached(&self) {
         self.directories.borrow_mut().clear();

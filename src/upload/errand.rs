@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::ReconcileError;
+use super::queue::WHILE_FULL;
 use super::reconcile::quiet_in;
 use crate::ledger::{Claim, HELD, Ledger, LedgerError, Millis, Settlement, Stored};
 use crate::local::{Content, Look, ReadError, ScanSummary};
@@ -236,6 +237,8 @@ impl<'a> Errand<'a> {
     ) -> Result<Result<Ending, Failure>, LedgerError> {
         Ok(match walked {
             Ok(_) => Ok(Ending::Settled(Settlement::Descended, None, None)),
+            // What it has found so far is in the queue; the rest is found when there is room (D2).
+            Err(ReconcileError::Ledger(LedgerError::Full)) => Ok(Ending::Deferred(WHILE_FULL)),
             Err(ReconcileError::Ledger(error)) => return Err(error),
             Err(ReconcileError::Root(_)) => Err(Fault::RootMissing.into()),
             Err(ReconcileError::Unreadable(error)) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -426,15 +429,10 @@ pub(super) fn words(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{MirrorSettings, Push, Urgency};
+    use crate::ledger::{MirrorId, MirrorSettings, Push, Urgency};
     use crate::mirror::{MirrorPath, RemoteDir};
 
-    // P1: what is here is just what was stored, but something else was sent after that, and nobody knows how it ended. A
-    // directory that is moved away and back leaves it so.
-    #[test]
-    fn a_file_as_it_was_stored_is_sent_again_if_another_version_may_have_been() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+    fn a_mirror(ledger: &Ledger) -> (MirrorId, Policy) {
         let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
         let policy = Policy { placement, max_file_size: u64::MAX };
         let settings = MirrorSettings {
@@ -444,7 +442,31 @@ mod tests {
             exclude: Vec::new(),
             hidden: true,
         };
-        let mirror = ledger.activate_mirrors(&[settings]).expect("a mirror")[0];
+        (ledger.activate_mirrors(&[settings]).expect("a mirror")[0], policy)
+    }
+
+    // D2
+    #[test]
+    fn a_walk_that_a_full_disk_breaks_off_is_made_again() {
+        let ledger = Ledger::in_memory().expect("a ledger");
+        let (mirror, policy) = a_mirror(&ledger);
+        let push = Push { path: MirrorPath::from_bytes(b"d").expect("a path"), size: 0, due_at: 0 };
+        ledger.push(mirror, &[push], Urgency::Event, 0).expect("pushed");
+        let claim = ledger.claim(0, 1).expect("claimed").remove(0);
+        let patience =
+            Patience { settle: Duration::ZERO, max_delay: Duration::ZERO, retry_max_delay: Duration::from_secs(1) };
+        let full = Err(ReconcileError::Ledger(LedgerError::Full));
+        let ending = Errand::new(&claim, &policy, &patience).descended(full);
+        assert!(matches!(ending, Ok(Ok(Ending::Deferred(_)))), "{ending:?}");
+    }
+
+    // P1: what is here is just what was stored, but something else was sent after that, and nobody knows how it ended. A
+    // directory that is moved away and back leaves it so.
+    #[test]
+    fn a_file_as_it_was_stored_is_sent_again_if_another_version_may_have_been() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+        let (mirror, policy) = a_mirror(&ledger);
         let time = Timestamp { seconds: 1, nanos: 0 };
         let stat = Stat { size: 5, mtime: time, ctime: time, inode: 9 };
         let push = || Push { path: MirrorPath::from_bytes(b"d/a").expect("a path"), size: 5, due_at: 0 };

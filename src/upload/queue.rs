@@ -16,7 +16,7 @@ use crate::mirror::{Room, Timestamp};
 use super::{Ending, Folder, Stop};
 
 /// How often a full disk is tried again.
-const WHILE_FULL: Duration = Duration::from_secs(5);
+pub(super) const WHILE_FULL: Duration = Duration::from_secs(5);
 
 /// The time of day, where times are recorded. Waiting goes by the runtime's monotonic clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -203,7 +203,7 @@ impl Queue {
     }
 
     /// Runs `work` on the ledger, again and again while its disk is full: nothing is lost meanwhile, and it goes on when
-    /// there is room (D2).
+    /// there is room (D2). What only reads may meet a full disk, too: by a commit that it shares with others.
     ///
     /// # Errors
     /// The ledger's others.
@@ -233,7 +233,7 @@ impl Queue {
     /// # Errors
     /// The ledger's.
     pub async fn outlook(&self) -> Result<Outlook, LedgerError> {
-        self.ledger.with(|ledger| ledger.outlook()).await
+        self.with_room(|ledger| ledger.outlook()).await
     }
 
     /// Blocking: lends a connection that only reads, so that a scan does not hold up the writer.
@@ -251,4 +251,49 @@ impl Queue {
 
 fn millis(value: Millis) -> Duration {
     Duration::from_millis(u64::try_from(value).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::ledger::MirrorSettings;
+    use crate::mirror::{MirrorPath, Placement, Policy, RemoteDir};
+
+    // D2
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_only_reads_waits_for_room_as_well_when_a_commit_is_shared() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ledger.db");
+        let ledger = Ledger::open(&path).expect("a ledger");
+        let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
+        let policy = Policy { placement, max_file_size: u64::MAX };
+        let (service, path_of) = ("s".to_owned(), "/m".into());
+        let settings = MirrorSettings { service, path: path_of, policy, exclude: Vec::new(), hidden: true };
+        let mirror = ledger.activate_mirrors(&[settings]).expect("a mirror")[0];
+        ledger.set_room(1).expect("no room");
+        let queue = Queue::new(SharedLedger::new(ledger).expect("a thread"), path, Clock);
+        let pushes: Vec<Push> = (0..2000)
+            .map(|at| MirrorPath::from_bytes(format!("{at:0200}/x").as_bytes()).expect("a path"))
+            .map(|path| Push { path, size: 1, due_at: 0 })
+            .collect();
+
+        // Whatever is sent while the ledger's thread is busy becomes one group.
+        let (free, wait) = mpsc::channel::<()>();
+        let busy = queue.ledger().with(move |_| {
+            let _ = wait.recv();
+            Ok(())
+        });
+        let free_and_make_room = async {
+            drop(free);
+            queue.with_room(|ledger| ledger.set_room(u32::MAX - 1)).await
+        };
+        let push = queue.push(mirror, pushes, Urgency::Event);
+        let all = async { tokio::join!(busy, push, queue.outlook(), free_and_make_room) };
+        let (.., pushed, outlook, roomy) = tokio::time::timeout(Duration::from_secs(60), all).await.expect("in time");
+        pushed.expect("pushed when there is room");
+        outlook.expect("read when there is room");
+        roomy.expect("room");
+    }
 }

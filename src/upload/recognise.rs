@@ -1,10 +1,10 @@
 //! Whether the directory at a mirror's path is the mirror: "not there" is believed only of what is in it.
 
-use crate::ledger::{LedgerError, MirrorRow, SharedLedger};
+use crate::ledger::{LedgerError, MirrorRow};
 use crate::local::{Identity, OpenRoot, RootError, Tree};
 use crate::mirror::{MirrorPath, Observed, Stat};
 
-use super::Folder;
+use super::{Folder, Queue};
 
 /// Stored files that are looked for in a directory with another identity.
 pub const SAMPLE: u32 = 32;
@@ -34,11 +34,11 @@ pub fn is_familiar(root: &dyn Tree, sample: &[(MirrorPath, Stat)]) -> bool {
 ///
 /// # Errors
 /// The ledger's.
-pub async fn recognise(folder: &Folder, ledger: &SharedLedger) -> Result<Recognised, LedgerError> {
+pub async fn recognise(folder: &Folder, queue: &Queue) -> Result<Recognised, LedgerError> {
     let id = folder.id;
-    let known = ledger.with(move |ledger| ledger.mirror(id)).await?;
+    let known = queue.with_room(move |ledger| ledger.mirror(id)).await?;
     let sample = match &known {
-        MirrorRow { root: Some(_), .. } => ledger.with(move |ledger| ledger.some_stored(id, SAMPLE)).await?,
+        MirrorRow { root: Some(_), .. } => queue.with_room(move |ledger| ledger.some_stored(id, SAMPLE)).await?,
         MirrorRow { root: None, .. } => Vec::new(),
     };
     let found = tokio::task::block_in_place(|| {
@@ -51,7 +51,7 @@ pub async fn recognise(folder: &Folder, ledger: &SharedLedger) -> Result<Recogni
     match found {
         Ok(Some(identity)) => {
             if known.root != Some(identity) {
-                ledger.with(move |ledger| ledger.believe_root(id, Some(identity))).await?;
+                queue.with_room(move |ledger| ledger.believe_root(id, Some(identity))).await?;
             }
             folder.believe(Some(identity));
             Ok(Recognised::Here)

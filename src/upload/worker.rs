@@ -245,7 +245,7 @@ impl Uploader {
 
     async fn knows_below(&self, claim: &Claim) -> Result<bool, LedgerError> {
         let (mirror, path) = (claim.mirror, claim.path.clone());
-        self.queue.ledger().with(move |ledger| ledger.has_below(mirror, &path, Below::Present)).await
+        self.queue.with_room(move |ledger| ledger.has_below(mirror, &path, Below::Present)).await
     }
 
     async fn descend(&self, folder: &Arc<Folder>, path: &MirrorPath) -> Result<ScanSummary, ReconcileError> {
