@@ -121,6 +121,16 @@ pub(super) enum Command {
     /// Compare every mirror with the ledger, now
     #[command(after_help = "Examples:\n  dstor-sync rescan\n  dstor-sync rescan && dstor-sync wait")]
     Rescan(Which),
+    /// Print what a shell needs to complete commands
+    #[command(
+        after_help = "Examples:\n  dstor-sync completions bash > ~/.local/share/bash-completion/completions/dstor-sync\n  dstor-sync completions fish > ~/.config/fish/completions/dstor-sync.fish"
+    )]
+    Completions(Completions),
+    /// Print a manual page, or write all of them
+    #[command(
+        after_help = "Examples:\n  dstor-sync man status | man -l -\n  dstor-sync man --all ~/.local/share/man/man1"
+    )]
+    Man(Man),
     /// Run a local dStor, for trying and testing
     #[command(
         after_help = "Examples:\n  dstor-sync sandbox\n  dstor-sync sandbox --listen 127.0.0.1:4747 --misbehave 'upload 503 x3'"
@@ -219,8 +229,10 @@ pub(super) struct Wait {
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
     /// Validate it
+    #[command(after_help = "Examples:\n  dstor-sync config check\n  dstor-sync config check --config ./config.toml")]
     Check,
     /// Print what is in effect, secrets masked
+    #[command(after_help = "Examples:\n  dstor-sync config show\n  dstor-sync config show > effective.toml")]
     Show,
 }
 
@@ -230,6 +242,9 @@ pub(super) enum RootCommand {
     ///
     /// When another directory than before is at a mirror's path, as when a disk is not mounted, nothing in it is believed
     /// until you say so. Stored files that are not in the accepted directory then turn `gone`; dStor keeps them.
+    #[command(
+        after_help = "Examples:\n  dstor-sync root accept ~/Documents\n  dstor-sync root accept /mnt/disk --sandbox"
+    )]
     Accept(Accept),
 }
 
@@ -267,6 +282,23 @@ pub(super) struct Retry {
     pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) which: Which,
+}
+
+#[derive(Args)]
+pub(super) struct Completions {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub(super) struct Man {
+    /// The command whose page it is; none: that of the program
+    #[arg(value_name = "COMMAND", conflicts_with = "all")]
+    pub(super) command: Vec<String>,
+    /// Write the pages of all commands into this directory, which is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(super) all: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -3,10 +3,12 @@
 mod accept;
 mod agent;
 mod args;
+mod completions;
 mod config;
 mod exit;
 mod logs;
 mod ls;
+mod man;
 mod output;
 mod places;
 mod root;
@@ -80,6 +82,8 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Resume(command) => steer::resume(&global, &command, output),
         Command::Retry(command) => steer::retry(&global, &command, output),
         Command::Rescan(command) => steer::rescan(&global, &command, output),
+        Command::Completions(command) => completions::run(&command, output),
+        Command::Man(command) => man::run(&command, output),
         Command::Sandbox(command) => sandbox::run(&global, command, output),
     }
 }

@@ -43,6 +43,14 @@ impl Output {
         written.is_ok()
     }
 
+    /// An answer that is a file's content, byte for byte.
+    pub(super) fn content(&self, content: &[u8]) {
+        let written = std::io::stdout().lock().write_all(content);
+        if written.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe) {
+            self.is_cut.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether some of the answer is lost.
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Relaxed)
