@@ -93,6 +93,11 @@ impl World {
         self.sandbox = Some(sandbox);
     }
 
+    /// As long as it runs.
+    pub(crate) fn running_sandbox(&self) -> Option<&Sandbox> {
+        self.sandbox.as_ref()
+    }
+
     pub(crate) async fn stop_sandbox(&mut self) -> u16 {
         let sandbox = self.sandbox.take().expect("a sandbox");
         let port = sandbox.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");

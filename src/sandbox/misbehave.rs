@@ -123,7 +123,7 @@ impl Misdeed {
             Self::FlipBit | Self::Cut => phase == Phase::Read,
             Self::WantsSession => phase == Phase::Upload,
             Self::TruncatedJson => phase != Phase::Read,
-            Self::ResetInBody | Self::Slow(_) => matches!(phase, Phase::Upload | Phase::Chunk),
+            Self::ResetInBody | Self::Slow(_) => matches!(phase, Phase::GetToken | Phase::Upload | Phase::Chunk),
             Self::Status { .. }
             | Self::Html
             | Self::Reset

@@ -190,6 +190,12 @@ impl Sandbox {
         }
     }
 
+    /// The tokens of all upload sessions so far: as long as one is open, whoever has its token may add files to it.
+    #[must_use]
+    pub fn upload_tokens(&self) -> Vec<String> {
+        self.app.sessions.tokens()
+    }
+
     /// How many requests of this phase there were, each counted when its head had arrived.
     #[must_use]
     pub fn requests(&self, phase: Phase) -> u64 {

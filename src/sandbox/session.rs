@@ -67,6 +67,10 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn tokens(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
     fn enter(&self, token: &str, stage: Stage) {
         if let Some(session) = self.lock().get_mut(token) {
             session.stage = stage;

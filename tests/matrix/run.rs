@@ -3,12 +3,12 @@
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
-use dstor_sync::sandbox::Phase as Kind;
+use dstor_sync::sandbox::{Phase as Request, Sandbox};
 use dstor_sync::status::Status;
 use serde_json::Value;
 
 use super::elsewhere::Elsewhere;
-use super::table::{Cell, Phase, Seen};
+use super::table::{Cell, Kind, Phase, Seen};
 use crate::world::{Agent, World, private};
 
 /// The file that meets the fault.
@@ -19,13 +19,46 @@ const TOKEN: &str = "eyJhbGciOiJCTEFLRTMi";
 struct Stage {
     cell: Cell,
     world: World,
-    agent: Agent,
+    /// None yet, where nothing is to be asked before the fault.
+    agent: Option<Agent>,
     /// What must never be seen.
     secrets: Vec<String>,
-    /// Requests for a token and uploads before the fault.
-    before: (u64, u64),
+    /// Requests before the fault.
+    before: Requests,
     /// Before the first request that met the fault.
     begun: Instant,
+}
+
+/// Requests of each kind, as dStor counts them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Requests {
+    tokens: u64,
+    uploads: u64,
+    /// Sessions opened, files sent in one, and questions how far it is.
+    opened: u64,
+    chunks: u64,
+    asked: u64,
+}
+
+impl Requests {
+    fn so_far(sandbox: &Sandbox) -> Self {
+        let made = |request| sandbox.requests(request);
+        // Those of a session in the order opposite to that in which they are made: no later one is counted without the
+        // one that it follows.
+        let (asked, chunks) = (made(Request::Status), made(Request::Chunk));
+        let (tokens, uploads) = (made(Request::Token), made(Request::Upload));
+        Self { tokens, uploads, opened: made(Request::GetToken), chunks, asked }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            tokens: self.tokens - before.tokens,
+            uploads: self.uploads - before.uploads,
+            opened: self.opened - before.opened,
+            chunks: self.chunks - before.chunks,
+            asked: self.asked - before.asked,
+        }
+    }
 }
 
 pub(super) async fn run(cell: Cell) {
@@ -45,16 +78,21 @@ pub(super) async fn run(cell: Cell) {
 impl Stage {
     /// A world in which the fault has begun, and the file that meets it is there.
     async fn set(cell: Cell, elsewhere: &Elsewhere) -> Self {
-        let is_dead = cell.rule.starts_with("stall");
-        let mut world = World::with("", if is_dead { "stall_timeout = \"2s\"" } else { "" }).await;
+        let mut config = String::new();
+        if cell.is_dead() {
+            config.push_str("stall_timeout = \"2s\"\n");
+        }
+        if cell.phase.kind().is_of_session() {
+            config.push_str("sessions = \"always\"\n");
+        }
+        let mut world = World::with("", &config).await;
         let (_, password) = world.sandbox().login();
         let secrets = vec![world.sandbox().api_key().to_owned(), password.to_owned(), TOKEN.to_owned()];
         if cell.phase == Phase::TokenByLogin {
             use_login(&mut world);
         }
-        let is_cold = matches!(cell.phase, Phase::TokenByKey | Phase::TokenByLogin);
         let mut agent = None;
-        if !is_cold {
+        if !cell.phase.is_first() {
             agent = Some(start(&world));
             world.write("before", "1");
             world.until_mirrored().await;
@@ -62,21 +100,41 @@ impl Stage {
         if cell.phase == Phase::Renewal {
             world.sandbox().revoke_tokens();
         }
-        let before = requests(&world);
-        let begun = Instant::now();
-        if cell.rule.is_empty() {
-            let port = world.stop_sandbox().await;
-            fs::write(world.base().join("port"), port.to_string()).expect("written");
-        } else {
-            let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(6));
-            let rate = if cell.phase == Phase::Large { "1000000" } else { "1000" };
-            let rule = cell.rule.replace("DATE", &date).replace("RATE", rate).replace("ELSEWHERE", &elsewhere.url());
-            world.misbehave(&format!("{} {rule}", if cell.phase.is_upload() { "upload" } else { "token" }));
+        let (kind, (size, rate)) = (cell.phase.kind(), cell.phase.sizes());
+        let before = Requests::so_far(world.sandbox());
+        let mut stage = Self { cell, world, agent, secrets, before, begun: Instant::now() };
+        let write = |world: &World| {
+            let (beside, bytes) = (world.base().join("beside"), std::iter::repeat_with(|| fastrand::u8(..)).take(size));
+            // Moved in whole: one that is written slowly is rightly sent twice.
+            fs::write(&beside, bytes.collect::<Vec<u8>>()).expect("written");
+            fs::rename(&beside, world.path(FILE)).expect("moved in");
+        };
+        match cell.rule {
+            "" => {
+                if matches!(kind, Kind::Chunk | Kind::Status) {
+                    // In the midst of a session, the moment is caught by having it stand still.
+                    stage.world.misbehave(&format!("{} stall", kind.word()));
+                    write(&stage.world);
+                    stage.until_met().await;
+                }
+                let port = stage.world.stop_sandbox().await;
+                fs::write(stage.world.base().join("port"), port.to_string()).expect("written");
+                if !stage.world.path(FILE).exists() {
+                    write(&stage.world);
+                }
+            }
+            rule => {
+                let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(6));
+                let rule = rule.replace("DATE", &date).replace("RATE", &rate.to_string());
+                let rule = rule.replace("ELSEWHERE", &elsewhere.url());
+                stage.world.misbehave(&format!("{} {rule}", kind.word()));
+                write(&stage.world);
+            }
         }
-        let size = if cell.phase == Phase::Large { 4_000_000 } else { 2_000 };
-        world.write(FILE, std::iter::repeat_with(|| fastrand::u8(..)).take(size).collect::<Vec<u8>>());
-        let agent = agent.unwrap_or_else(|| start(&world));
-        Self { cell, world, agent, secrets, before, begun }
+        if stage.agent.is_none() {
+            stage.agent = Some(start(&stage.world));
+        }
+        stage
     }
 
     /// The fault does no harm, or none that can be seen.
@@ -88,6 +146,7 @@ impl Stage {
         assert_eq!(status["mirrors"][0]["files"]["proved"], proved, "{status:#}");
         self.says(true).await;
         assert_eq!(self.made(), 1, "requests");
+        self.asks_for_nothing_else();
         self.secrets_are_safe();
     }
 
@@ -110,21 +169,26 @@ impl Stage {
     async fn is_rejected(&mut self) {
         self.waiting_with("credentials").await;
         self.says(true).await;
-        let (tokens, uploads) = self.requests_since();
+        let made = |tokens, uploads, opened, chunks, asked| Requests { tokens, uploads, opened, chunks, asked };
         let expected = match self.cell.phase {
-            Phase::TokenByKey | Phase::TokenByLogin => (1, 0),
-            Phase::Renewal => (1, 1),
-            Phase::Small | Phase::Large => (1, 2),
+            Phase::TokenByKey | Phase::TokenByLogin => made(1, 0, 0, 0, 0),
+            Phase::Renewal => made(1, 1, 0, 0, 0),
+            // With the token that there was, and with a new one.
+            Phase::Small | Phase::Large => made(1, 2, 0, 0, 0),
+            Phase::Opening => made(1, 0, 2, 0, 0),
+            Phase::Chunk => made(1, 0, 1, 2, 0),
+            Phase::Status => made(1, 0, 1, 1, 2),
         };
-        assert_eq!((tokens, uploads), expected, "requests for a token, and uploads");
+        assert_eq!(self.requests_since(), expected);
         self.secrets_are_safe();
         self.world.sandbox().behave();
         if self.cell.phase == Phase::TokenByLogin {
             // There is one login only; a new start forgets that it was refused.
-            self.agent.signal(rustix::process::Signal::TERM);
-            assert_eq!(self.agent.end().code(), Some(0));
+            let mut agent = self.agent.take().expect("it runs");
+            agent.signal(rustix::process::Signal::TERM);
+            assert_eq!(agent.end().code(), Some(0));
             self.secrets_are_safe();
-            self.agent = start(&self.world);
+            self.agent = Some(start(&self.world));
         } else {
             let key: String = std::iter::repeat_with(fastrand::alphanumeric).take(64).collect();
             self.world.sandbox().replace_api_key(&key);
@@ -151,18 +215,13 @@ impl Stage {
         assert!(self.begun.elapsed() >= self.cell.seen.no_sooner(), "asked again after {:?}", self.begun.elapsed());
         let made = self.made();
         assert!(made <= self.most_requests(), "{made} requests in {:?}", self.begun.elapsed());
-        // Nothing else was asked meanwhile.
-        match self.cell.phase {
-            Phase::TokenByKey | Phase::TokenByLogin => assert_eq!(self.requests_since().1, 0, "uploads"),
-            Phase::Renewal => assert_eq!(self.requests_since().1, 1, "uploads"),
-            Phase::Small | Phase::Large => assert_eq!(self.requests_since().0, 0, "requests for a token"),
-        }
+        self.asks_for_nothing_else();
         self.secrets_are_safe();
         self.world.sandbox().behave();
     }
 
     /// The fault is over.
-    async fn ends_well(self) {
+    async fn ends_well(mut self) {
         let local = self.world.local();
         self.until("dStor holds every file, and status knows", |status| {
             let files = &status["mirrors"][0]["files"];
@@ -177,7 +236,35 @@ impl Stage {
         })
         .await;
         self.secrets_are_safe();
-        assert_eq!(self.agent.stop(), 0);
+        assert_eq!(self.agent.take().expect("it runs").stop(), 0);
+    }
+
+    /// No more was asked of dStor so far than belongs to tries that each meet the fault.
+    fn asks_for_nothing_else(&self) {
+        let earlier = self.requests_since();
+        let now = self.requests_since();
+        let Requests { tokens, uploads, opened, chunks, asked } = now;
+        match self.cell.phase {
+            Phase::TokenByKey | Phase::TokenByLogin if self.stored() == 0 => assert_eq!((uploads, opened), (0, 0)),
+            Phase::TokenByKey | Phase::TokenByLogin => assert_eq!((uploads, opened), (1, 0)),
+            // That its token is refused is how the agent learns of it.
+            Phase::Renewal if self.stored() == self.stored_before() => assert_eq!((uploads, opened), (1, 0)),
+            Phase::Renewal => assert_eq!((uploads, opened), (2, 0)),
+            Phase::Small | Phase::Large => assert_eq!((tokens, opened), (0, 0)),
+            Phase::Opening if self.stored() == self.stored_before() => {
+                assert_eq!((tokens, uploads, chunks, asked), (0, 0, 0, 0))
+            }
+            Phase::Opening | Phase::Chunk | Phase::Status => {
+                assert_eq!((tokens, uploads), (0, 0));
+                assert!(chunks <= opened && earlier.opened <= chunks + 1, "{earlier:?} {now:?}");
+                let is_believed_to_arrive =
+                    self.cell.phase == Phase::Status || self.stored() > self.stored_before() || self.cell.rule == "200";
+                assert!(
+                    if is_believed_to_arrive { earlier.chunks <= asked + 1 } else { asked == 0 },
+                    "{earlier:?} {now:?}"
+                );
+            }
+        }
     }
 
     /// Waits until the file waits with this code.
@@ -196,16 +283,19 @@ impl Stage {
         self.until(&format!("status says {expected}"), |status| said(status) == expected).await;
     }
 
-    /// Requests for a token, and uploads, since the fault began.
-    fn requests_since(&self) -> (u64, u64) {
-        let (tokens, uploads) = requests(&self.world);
-        (tokens - self.before.0, uploads - self.before.1)
+    /// Requests since the fault began.
+    fn requests_since(&self) -> Requests {
+        Requests::so_far(self.world.sandbox()).since(self.before)
     }
 
-    /// Requests of the kind that meets the fault, since it began.
+    /// Tries so far: requests of the kind that meets the fault, or the sessions that were opened to come to them.
     fn made(&self) -> u64 {
-        let (tokens, uploads) = self.requests_since();
-        if self.cell.phase.is_upload() { uploads } else { tokens }
+        let made = self.requests_since();
+        match self.cell.phase.kind() {
+            Kind::Token => made.tokens,
+            Kind::Upload => made.uploads,
+            Kind::Opening | Kind::Chunk | Kind::Status => made.opened,
+        }
     }
 
     /// One at once, and then after 1, 2, 4 … seconds at the least.
@@ -217,8 +307,21 @@ impl Stage {
         self.world.until(&format!("request {number} is made"), || self.made() >= number).await;
     }
 
+    /// Waits until some requests of a session's kind were made.
+    async fn until_met(&self) {
+        let met = || {
+            let made = self.requests_since();
+            if self.cell.phase == Phase::Chunk { made.chunks > 0 } else { made.asked > 0 }
+        };
+        self.world.until("a request meets the fault", met).await;
+    }
+
     fn stored_before(&self) -> u64 {
-        u64::from(!matches!(self.cell.phase, Phase::TokenByKey | Phase::TokenByLogin))
+        u64::from(!self.cell.phase.is_first())
+    }
+
+    fn stored(&self) -> u64 {
+        self.status()["mirrors"][0]["files"]["stored"].as_u64().unwrap_or(0)
     }
 
     /// What `status --json` would say, without a process for each look.
@@ -236,7 +339,8 @@ impl Stage {
 
     /// Looks for secrets in everything that anyone may see.
     fn secrets_are_safe(&self) {
-        let mut seen = vec![("the log".to_owned(), self.agent.log().into_bytes())];
+        let log = self.agent.as_ref().map(Agent::log).unwrap_or_default();
+        let mut seen = vec![("the log".to_owned(), log.into_bytes())];
         for command in [&["status"][..], &["status", "--json"]] {
             let said = self.world.run(command);
             seen.push((command.join(" "), (said.stdout + &said.stderr).into_bytes()));
@@ -246,8 +350,9 @@ impl Stage {
             let bytes = fs::read(entry.path()).unwrap_or_default();
             seen.push((entry.path().display().to_string(), bytes));
         }
+        let upload_tokens = self.world.running_sandbox().map(Sandbox::upload_tokens).unwrap_or_default();
         for (place, bytes) in seen {
-            for secret in &self.secrets {
+            for secret in self.secrets.iter().chain(&upload_tokens) {
                 let is_there = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
                 assert!(!is_there, "`{secret}` is in {place}");
             }
@@ -269,11 +374,6 @@ fn use_login(world: &mut World) {
     let line = config.lines().find(|line| line.starts_with("api_key_file")).expect("a key").to_owned();
     let login = format!("email = \"{email}\"\npassword_file = \"{}\"", file.display());
     world.set_config(config.replace(&line, &login));
-}
-
-/// Requests for a token, and uploads.
-fn requests(world: &World) -> (u64, u64) {
-    (world.sandbox().requests(Kind::Token), world.sandbox().requests(Kind::Upload))
 }
 
 /// What status says of the file.

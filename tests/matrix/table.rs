@@ -15,13 +15,80 @@ pub(super) enum Phase {
     Small,
     /// A file of several megabytes is: what goes wrong, does so in the midst of its body.
     Large,
+    /// An upload session is opened for a file.
+    Opening,
+    /// The file is sent in its session; it is large enough for its body to have a midst.
+    Chunk,
+    /// The session has the file, and is asked how far it is.
+    Status,
+}
+
+/// A kind of request: phases of one kind see a fault alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Token,
+    Upload,
+    Opening,
+    Chunk,
+    Status,
 }
 
 impl Phase {
-    pub(super) const ALL: [Self; 5] = [Self::TokenByKey, Self::TokenByLogin, Self::Renewal, Self::Small, Self::Large];
+    pub(super) const ALL: [Self; 8] = [
+        Self::TokenByKey,
+        Self::TokenByLogin,
+        Self::Renewal,
+        Self::Small,
+        Self::Large,
+        Self::Opening,
+        Self::Chunk,
+        Self::Status,
+    ];
 
-    pub(super) fn is_upload(self) -> bool {
-        matches!(self, Self::Small | Self::Large)
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::TokenByKey | Self::TokenByLogin | Self::Renewal => Kind::Token,
+            Self::Small | Self::Large => Kind::Upload,
+            Self::Opening => Kind::Opening,
+            Self::Chunk => Kind::Chunk,
+            Self::Status => Kind::Status,
+        }
+    }
+
+    /// Whether nothing was asked of dStor before the fault.
+    pub(super) fn is_first(self) -> bool {
+        matches!(self, Self::TokenByKey | Self::TokenByLogin)
+    }
+
+    /// Bytes of the file that meets the fault, and bytes a second that are slow for the request that meets it.
+    pub(super) fn sizes(self) -> (usize, usize) {
+        match self {
+            Self::TokenByKey | Self::TokenByLogin | Self::Renewal | Self::Small | Self::Status => (2_000, 1_000),
+            Self::Large => (4_000_000, 1_000_000),
+            // Not the file is slow here, but the few bytes that open a session.
+            Self::Opening => (2_000, 25),
+            Self::Chunk => (300_000, 100_000),
+        }
+    }
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [Self::Token, Self::Upload, Self::Opening, Self::Chunk, Self::Status];
+
+    /// The sandbox's word for it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Upload => "upload",
+            Self::Opening => "get-token",
+            Self::Chunk => "chunk",
+            Self::Status => "status",
+        }
+    }
+
+    /// Whether it belongs to an upload session.
+    pub(super) fn is_of_session(self) -> bool {
+        matches!(self, Self::Opening | Self::Chunk | Self::Status)
     }
 }
 
@@ -48,6 +115,7 @@ pub(super) enum Seen {
     Unproved,
 }
 
+use Kind::{Chunk, Opening, Status, Token, Upload};
 use Seen::{Ailing, Away, Busy, Quota, Refused, Rejected, Senseless, Stored, Unproved};
 
 impl Seen {
@@ -78,68 +146,85 @@ pub(super) struct Fault {
     /// The sandbox's rule for it without the phase; nothing: nobody listens at all. `DATE` is a moment some seconds ahead,
     /// `ELSEWHERE` a listener on another host, `RATE` slow for the phase.
     pub(super) rule: &'static str,
-    /// By one who asks for a token; `None`: it cannot happen there.
-    token: Option<Seen>,
-    /// By one who uploads.
-    upload: Option<Seen>,
+    /// As each kind of request sees it; `None`: it cannot happen there.
+    seen: [Option<Seen>; Kind::ALL.len()],
 }
 
-const fn both(rule: &'static str, seen: Seen) -> Fault {
-    Fault { rule, token: Some(seen), upload: Some(seen) }
+impl Fault {
+    /// The same wherever it is met.
+    const fn all(rule: &'static str, seen: Seen) -> Self {
+        Self { rule, seen: [Some(seen); Kind::ALL.len()] }
+    }
+
+    /// Seen so in these kinds of request, and nowhere else.
+    const fn only(rule: &'static str, kinds: &[Kind], seen: Seen) -> Self {
+        Self { rule, seen: [None; Kind::ALL.len()] }.but(kinds, seen)
+    }
+
+    /// The same fault, seen otherwise in these kinds of request.
+    const fn but(mut self, kinds: &[Kind], seen: Seen) -> Self {
+        let mut at = 0;
+        while at < kinds.len() {
+            self.seen[kinds[at] as usize] = Some(seen);
+            at += 1;
+        }
+        self
+    }
 }
 
-const fn each(rule: &'static str, token: Seen, upload: Seen) -> Fault {
-    Fault { rule, token: Some(token), upload: Some(upload) }
-}
-
-const fn only_upload(rule: &'static str, seen: Seen) -> Fault {
-    Fault { rule, token: None, upload: Some(seen) }
-}
+/// Requests that bring no file: none is given up for what is answered to them.
+const WITHOUT_A_FILE: &[Kind] = &[Token, Opening, Status];
+/// Requests with a body to speak of.
+const WITH_A_BODY: &[Kind] = &[Upload, Opening, Chunk];
+/// Requests whose answer tells a file's hash.
+const TELLS_A_HASH: &[Kind] = &[Upload, Status];
 
 const FAULTS: &[Fault] = &[
-    // E1: connections that are not made,
-    both("", Away),
-    // E5, E8, E18: break,
-    both("reset", Away),
-    only_upload("reset-in-body", Away),
-    both("reset-after-store", Away),
+    // E1: connections that are not made (in the midst of a session: not made again),
+    Fault::all("", Away),
+    // E5, E8, E18, E22: break,
+    Fault::all("reset", Away),
+    Fault::only("reset-in-body", WITH_A_BODY, Away),
+    Fault::all("reset-after-store", Away),
     // E6, E26, E29: or hang; and those that are only slow.
-    both("stall", Away),
-    both("stall-in-answer", Away),
-    both("late=1500", Stored),
-    only_upload("slow=RATE", Stored),
+    Fault::all("stall", Away),
+    Fault::all("stall-in-answer", Away),
+    Fault::all("late=1500", Stored),
+    Fault::only("slow=RATE", WITH_A_BODY, Stored),
     // E9, E13, E14, E16, E32: statuses, each with its meaning.
-    each("400", Senseless, Refused("refused")),
-    each("401", Rejected, Rejected),
-    both("402", Quota),
-    each("403", Rejected, Quota),
-    both("404", Ailing),
-    each("413", Senseless, Refused("too_large_for_dstor")),
-    each("422", Senseless, Refused("refused")),
+    Fault::all("400", Refused("refused")).but(WITHOUT_A_FILE, Senseless),
+    Fault::all("401", Rejected),
+    Fault::all("402", Quota),
+    Fault::all("403", Quota).but(&[Token], Rejected),
+    // E25: a session that nobody knows (any more).
+    Fault::all("404", Ailing).but(&[Status], Senseless),
+    Fault::all("413", Refused("too_large_for_dstor")).but(WITHOUT_A_FILE, Senseless),
+    Fault::all("422", Refused("refused")).but(WITHOUT_A_FILE, Senseless),
     // E15
-    both("429", Busy(0)),
-    both("429 retry-after=4", Busy(4)),
-    both("429 retry-after=DATE", Busy(4)),
-    both("429 retry-after=soon", Busy(0)),
+    Fault::all("429", Busy(0)),
+    Fault::all("429 retry-after=4", Busy(4)),
+    Fault::all("429 retry-after=DATE", Busy(4)),
+    Fault::all("429 retry-after=soon", Busy(0)),
     // E16
-    both("500", Ailing),
-    both("502", Ailing),
-    both("503", Busy(0)),
-    both("503 retry-after=4", Busy(4)),
-    both("507", Quota),
-    // E2, E17: answers that are none.
-    both("html", Away),
-    both("truncated-json", Away),
-    both("200", Senseless),
-    only_upload("no-hash", Senseless),
-    only_upload("empty-hash", Senseless),
-    only_upload("bad-hash", Senseless),
-    only_upload("foreign-hash", Unproved),
+    Fault::all("500", Ailing),
+    Fault::all("502", Ailing),
+    Fault::all("503", Busy(0)),
+    Fault::all("503 retry-after=4", Busy(4)),
+    Fault::all("507", Quota),
+    // E2, E17, E24: answers that are none.
+    Fault::all("html", Away),
+    Fault::all("truncated-json", Away),
+    // E23: that a session has the file is believed, and it waits for it for ever.
+    Fault::all("200", Senseless),
+    Fault::only("no-hash", TELLS_A_HASH, Senseless),
+    Fault::only("empty-hash", TELLS_A_HASH, Senseless),
+    Fault::only("bad-hash", TELLS_A_HASH, Senseless),
+    Fault::only("foreign-hash", TELLS_A_HASH, Unproved),
     // E27
-    both("redirect=ELSEWHERE", Away),
+    Fault::all("redirect=ELSEWHERE", Away),
     // E26
-    both("endless", Senseless),
-    both("gzip-bomb", Senseless),
+    Fault::all("endless", Senseless),
+    Fault::all("gzip-bomb", Senseless),
 ];
 
 /// One phase with one fault.
@@ -158,22 +243,27 @@ impl Cell {
 
     /// `auth` in status while the fault lasts.
     pub(super) fn auth(&self) -> &'static str {
-        match (self.seen, self.phase) {
-            (Rejected, _) => "refused",
-            // Nobody knows yet.
-            (Stored | Unproved, _) | (_, Phase::Renewal | Phase::Small | Phase::Large) => "ok",
-            (_, Phase::TokenByKey | Phase::TokenByLogin) => "unknown",
+        match self.seen {
+            Rejected => "refused",
+            Away | Busy(_) | Ailing | Quota | Senseless | Refused(_) if self.phase.is_first() => "unknown",
+            Away | Busy(_) | Ailing | Quota | Senseless | Refused(_) | Stored | Unproved => "ok",
         }
+    }
+
+    /// Whether the agent has to wait for something that never comes.
+    pub(super) fn is_dead(&self) -> bool {
+        self.rule.starts_with("stall") || (self.phase == Phase::Chunk && self.rule == "200")
     }
 }
 
 /// Every phase with every fault that can be seen in it.
 pub(super) fn cells() -> Vec<Cell> {
     let cell = |phase: Phase, fault: &Fault| {
-        let seen = if phase.is_upload() { fault.upload } else { fault.token };
-        seen.map(|seen| Cell { phase, rule: fault.rule, seen })
+        fault.seen[phase.kind() as usize].map(|seen| Cell { phase, rule: fault.rule, seen })
     };
-    // The slowest phase first.
-    let phases = Phase::ALL.into_iter().rev();
-    phases.flat_map(|phase| FAULTS.iter().filter_map(move |fault| cell(phase, fault))).collect()
+    let mut cells: Vec<Cell> =
+        Phase::ALL.into_iter().flat_map(|phase| FAULTS.iter().filter_map(move |fault| cell(phase, fault))).collect();
+    // The slowest first: the others fit in between.
+    cells.sort_by_key(|cell| !(cell.is_dead() || matches!(cell.seen, Busy(4))));
+    cells
 }
