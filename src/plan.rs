@@ -122,10 +122,12 @@ impl Plan {
         let mirrors: Vec<MirrorSettings> = self.mirrors.iter().map(|mirror| mirror.settings.clone()).collect();
         let (now, url) = (clock.now(), self.url.to_string());
         let latest = now.saturating_add(i64::try_from(self.retry_max_delay.as_millis()).unwrap_or(i64::MAX / 2));
+        let straggling = self.straggling();
         let ids = ledger.with_blocking(move |ledger| {
             ledger.begin_agent(std::process::id(), &url, now)?;
             let ids = ledger.activate_mirrors(&mirrors)?;
             ledger.recover_changes(latest)?;
+            ledger.send_again_after_stragglers(straggling, now)?;
             Ok(ids)
         })?;
         let state = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
@@ -157,6 +159,15 @@ impl Plan {
             stop,
         };
         Ok(Works { lock, uploader: Arc::new(uploader), folders })
+    }
+}
+
+impl Plan {
+    /// No upload that ended without word is on its way for longer. The kernel gives up what it cannot get rid of for
+    /// `stall_timeout`; on a slow line, and before a service that is behind with its work, it takes a few times as long.
+    #[must_use]
+    pub fn straggling(&self) -> Duration {
+        self.stall_timeout * 10
     }
 }
 

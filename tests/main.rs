@@ -18,6 +18,7 @@ mod security;
 mod sessions;
 mod steering;
 mod storm;
+mod stragglers;
 mod syscalls;
 mod truth;
 mod world;

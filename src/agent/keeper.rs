@@ -23,6 +23,8 @@ pub(super) struct Keeper {
     pub(super) uploader: Arc<Uploader>,
     pub(super) folders: Vec<Arc<Folder>>,
     pub(super) ledger: PathBuf,
+    /// No upload that ended without word is on its way for longer.
+    pub(super) straggling: Duration,
     pub(super) stop: watch::Receiver<Stop>,
 }
 
@@ -43,12 +45,21 @@ impl Keeper {
             if let Some(length) = stood_still {
                 self.woke(length);
             }
-            // Whoever runs `accept` or `pause` writes to the ledger beside us; it is noticed here.
-            let words = match queue.ledger().with(Ledger::words_of_others).await {
+            let (straggling, of_day) = (self.straggling, now.of_day);
+            let looked = queue.ledger().with(move |ledger| {
+                // Whoever runs `accept` or `pause` writes to the ledger beside us; it is noticed here.
+                let words = ledger.words_of_others()?;
+                Ok((words, ledger.send_again_after_stragglers(straggling, of_day)?))
+            });
+            let (words, again) = match looked.await {
                 // Others wait for room, and so may this.
                 Err(LedgerError::Full) => continue,
-                words => words?,
+                looked => looked?,
             };
+            if again > 0 {
+                info!(files = again, "older uploads of them may have come late; sending them once more");
+                queue.wake();
+            }
             if told.replace(words) != Some(words) {
                 queue.wake();
                 let words = queue.with_room(Ledger::steering).await?;

@@ -71,6 +71,7 @@ pub async fn run(
         uploader: Arc::clone(&uploader),
         folders: folders.clone(),
         ledger: state_dir.join(LEDGER),
+        straggling: plan.straggling(),
         stop: ended.clone(),
     });
     tasks.spawn(Arc::clone(&keeper).keep_time(words));

@@ -50,8 +50,8 @@ pub struct Claim {
     pub is_unsure: bool,
     /// What the ledger recorded of the path. Nobody writes it while the change is claimed, save a sweep from above it.
     pub recorded: Option<Recorded>,
-    directory: i64,
-    name: Box<[u8]>,
+    pub(super) directory: i64,
+    pub(super) name: Box<[u8]>,
     generation: i64,
 }
 
@@ -294,6 +294,7 @@ impl Ledger {
     /// # Errors
     /// As SQLite says.
     pub fn recover_changes(&self, latest: Millis) -> Result<(), LedgerError> {
+        self.claims_may_straggle()?;
         self.db.execute("UPDATE changes SET claimed = 0, unsure = 1 WHERE claimed = 1", [])?;
         // What is held stays so: who releases it asks for exactly that time.
         self.db.execute("UPDATE changes SET due_at = ?1 WHERE due_at > ?1 AND due_at <> ?2", [latest, HELD])?;

@@ -15,6 +15,7 @@ mod rescue;
 mod shared;
 mod state;
 mod steering;
+mod stragglers;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +49,7 @@ pub type Millis = i64;
 const APPLICATION_ID: i64 = 0x6453_796e;
 const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0001_ledger.sql")),
+    M::up(include_str!("../../migrations/0003_stragglers.sql")),
     M::up(include_str!("../../migrations/0004_steering.sql")),
 ];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.

@@ -80,6 +80,7 @@ pub(super) fn instead(deed: &Misdeed, stopping: Stopping) -> Option<Response> {
         | Misdeed::Reset
         | Misdeed::ResetInBody
         | Misdeed::ResetAfterStore
+        | Misdeed::Straggle(_)
         | Misdeed::Stall
         | Misdeed::StallInAnswer
         | Misdeed::Slow(_)

@@ -8,6 +8,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::Response;
+use tokio::sync::watch;
 
 use super::answer::{self, Refusal};
 use super::connection::Connection;
@@ -55,6 +56,15 @@ impl App {
         let delay = Duration::from_nanos(self.delay.load(Ordering::Relaxed));
         if !delay.is_zero() {
             self.wait(delay).await;
+        }
+    }
+
+    /// Returns after that time, with the next word of `forgotten`, or when the sandbox stops.
+    pub(super) async fn straggle(&self, time: Duration, mut forgotten: watch::Receiver<u64>) {
+        tokio::select! {
+            // An error means that the sandbox is gone.
+            _ = forgotten.changed() => {}
+            () = self.wait(time) => {}
         }
     }
 

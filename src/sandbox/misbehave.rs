@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 /// One kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -67,6 +69,9 @@ pub enum Misdeed {
     ResetInBody,
     /// The request is carried out, then the connection is reset.
     ResetAfterStore,
+    /// The connection is reset once the body has been read, and the request is carried out so many milliseconds later, or
+    /// when the rules are forgotten: it comes late, and whoever sent it cannot know.
+    Straggle(u64),
     /// Nothing more is read and nothing is answered.
     Stall,
     /// The answer begins, and stops half-way.
@@ -106,6 +111,7 @@ impl Misdeed {
             | Self::TruncatedJson
             | Self::ResetInBody
             | Self::ResetAfterStore
+            | Self::Straggle(_)
             | Self::StallInAnswer
             | Self::Slow(_)
             | Self::Late(_)
@@ -121,7 +127,7 @@ impl Misdeed {
                 matches!(phase, Phase::Upload | Phase::Status)
             }
             Self::FlipBit | Self::Cut => phase == Phase::Read,
-            Self::WantsSession => phase == Phase::Upload,
+            Self::WantsSession | Self::Straggle(_) => phase == Phase::Upload,
             Self::TruncatedJson => phase != Phase::Read,
             Self::ResetInBody | Self::Slow(_) => matches!(phase, Phase::GetToken | Phase::Upload | Phase::Chunk),
             Self::Status { .. }
@@ -161,7 +167,7 @@ pub enum BadMisbehaviour {
     #[error(
         "`{0}` is no fault: it is a status code such as 503 (with retry-after=… if wanted), wants-session, html, no-hash, \
          empty-hash, foreign-hash, bad-hash, truncated-json, reset, reset-in-body, reset-after-store, stall, stall-in-answer, \
-         slow=BYTES, late=MILLISECONDS, redirect=URL, endless, gzip-bomb, flip-bit or cut"
+         slow=BYTES, late=MILLISECONDS, straggle=MILLISECONDS, redirect=URL, endless, gzip-bomb, flip-bit or cut"
     )]
     Fault(String),
     /// The fault cannot be seen in this phase.
@@ -233,6 +239,9 @@ impl FromStr for Misdeed {
                 if let Some(wait) = text.strip_prefix("late=") {
                     return wait.parse().map(Self::Late).map_err(|_| bad());
                 }
+                if let Some(wait) = text.strip_prefix("straggle=") {
+                    return wait.parse().map(Self::Straggle).map_err(|_| bad());
+                }
                 if let Some(url) = text.strip_prefix("redirect=") {
                     let sendable = !url.is_empty() && url.bytes().all(|b| b.is_ascii_graphic());
                     return if sendable { Ok(Self::Redirect(url.to_owned())) } else { Err(bad()) };
@@ -274,6 +283,7 @@ impl fmt::Display for Misdeed {
             Self::Status { code, retry_after: Some(value) } => return write!(f, "{code} retry-after={value}"),
             Self::Slow(rate) => return write!(f, "slow={rate}"),
             Self::Late(wait) => return write!(f, "late={wait}"),
+            Self::Straggle(wait) => return write!(f, "straggle={wait}"),
             Self::Redirect(url) => return write!(f, "redirect={url}"),
             Self::WantsSession => "wants-session",
             Self::Html => "html",
@@ -296,11 +306,15 @@ impl fmt::Display for Misdeed {
 }
 
 /// The rules in force, the oldest first.
-pub(super) struct Rules(Mutex<Vec<Misbehaviour>>);
+pub(super) struct Rules {
+    rules: Mutex<Vec<Misbehaviour>>,
+    /// How often they were forgotten.
+    forgotten: watch::Sender<u64>,
+}
 
 impl Rules {
     pub(super) fn new(rules: Vec<Misbehaviour>) -> Self {
-        Self(Mutex::new(rules))
+        Self { rules: Mutex::new(rules), forgotten: watch::channel(0).0 }
     }
 
     pub(super) fn add(&self, rule: Misbehaviour) {
@@ -309,6 +323,12 @@ impl Rules {
 
     pub(super) fn forget(&self) {
         self.lock().clear();
+        self.forgotten.send_modify(|times| *times += 1);
+    }
+
+    /// Word when the rules are forgotten, from now on.
+    pub(super) fn forgotten(&self) -> watch::Receiver<u64> {
+        self.forgotten.subscribe()
     }
 
     /// What goes wrong with a request of this phase before any name is known.
@@ -333,7 +353,7 @@ impl Rules {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Misbehaviour>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -362,6 +382,7 @@ mod tests {
             "token stall-in-answer",
             "upload slow=1000",
             "read late=0",
+            "upload straggle=500",
             "token redirect=http://127.0.0.1:1/x",
             "upload endless",
             "upload gzip-bomb",
@@ -391,6 +412,8 @@ mod tests {
             "read no-hash",
             "upload flip-bit",
             "token slow=5",
+            "chunk straggle=5",
+            "upload straggle=",
             "chunk wants-session",
             "read 503 name=a",
         ] {

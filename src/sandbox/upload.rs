@@ -1,15 +1,19 @@
 //! Files on their way in: one by itself here, those of a session in `session`.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::answer::Refusal;
 use super::front::App;
 use super::intake::Intake;
-use super::misbehave::Phase;
+use super::misbehave::{Misdeed, Phase};
 use super::multipart::{Event, Splitter};
 use super::store::{NewFile, Place, Received, Receiving};
 use super::token::authorize;
@@ -26,7 +30,7 @@ pub(super) enum Files {
 }
 
 /// Stores the one file of a direct upload.
-pub(super) async fn direct(app: &App, parts: &Parts, intake: &mut Intake) -> Result<Response, Refusal> {
+pub(super) async fn direct(app: &Arc<App>, parts: &Parts, intake: &mut Intake) -> Result<Response, Refusal> {
     authorize(app, &parts.headers)?;
     let place = place(app, &parts.headers)?;
     let comment = text_header(&parts.headers, wire::COMMENT)?;
@@ -35,9 +39,21 @@ pub(super) async fn direct(app: &App, parts: &Parts, intake: &mut Intake) -> Res
     };
     let answer = json!({ "Name": name, "Hash": received.cid.as_str(), "Size": received.size.to_string() });
     let new = vec![NewFile { place, name, comment, received }];
+    if let Some(Misdeed::Straggle(wait)) = intake.deed {
+        // It outlives its connection, as what waits in buffers does.
+        tokio::spawn(store_late(Arc::clone(app), new, Duration::from_millis(wait), app.rules.forgotten()));
+        return Err(Refusal::Misdeed(Misdeed::Reset));
+    }
     app.store.add(&new)?;
     app.store.name(new)?;
     Ok(Json(answer).into_response())
+}
+
+async fn store_late(app: Arc<App>, new: Vec<NewFile>, wait: Duration, forgotten: watch::Receiver<u64>) {
+    app.straggle(wait, forgotten).await;
+    if let Err(error) = app.store.add(&new).and_then(|()| app.store.name(new)) {
+        tracing::debug!(%error, "an upload that came late is not stored");
+    }
 }
 
 /// Receives the files in a body, to its very end: one that breaks off stores nothing.

@@ -105,8 +105,10 @@ pub enum Ending {
         code: &'static str,
         /// For a person.
         message: String,
-        /// Whether dStor may hold what was sent all the same.
+        /// Whether dStor may hold what was sent all the same, or come to hold it.
         is_unsure: bool,
+        /// The digest of the bytes that it may hold, if that is known.
+        whole: Option<Digest>,
         /// Not before then.
         wait: Duration,
     },
@@ -119,8 +121,10 @@ pub struct Failure {
     pub fault: Fault,
     /// What was sent, and what a refusal is about.
     pub sent: Option<Sent>,
-    /// Whether dStor may hold what was sent all the same.
+    /// Whether dStor may hold what was sent all the same, or come to hold it.
     pub is_unsure: bool,
+    /// The digest of what was sent, if it was read to its end: dStor stores nothing of a body that is not whole.
+    pub whole: Option<Digest>,
 }
 
 /// The version that was sent, as it is to be recorded.
@@ -134,7 +138,7 @@ pub struct Sent {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        Self { is_unsure: fault.is_unsure(), fault, sent: None }
+        Self { is_unsure: fault.is_unsure(), fault, sent: None, whole: None }
     }
 }
 
@@ -289,8 +293,10 @@ impl<'a> Errand<'a> {
             (Ok(hash), Some(Ok(content))) => (hash, content),
             (Ok(_), _) => return Err(Fault::Protocol("it came before the whole file was sent".into()).into()),
             // The version that was sent is the one that was refused: a newer one has its own try.
-            (Err(fault), _) => {
-                return Err(Failure { sent: Some(Sent { stat, mode: file.mode, again }), ..fault.into() });
+            (Err(fault), read) => {
+                let whole = read.and_then(Result::ok).map(|content| content.digest);
+                let is_unsure = fault.is_unsure() && whole.is_some();
+                return Err(Failure { fault, sent: Some(Sent { stat, mode: file.mode, again }), is_unsure, whole });
             }
         };
         let is_proved = content.cid.as_ref() == Some(&hash);
@@ -302,7 +308,7 @@ impl<'a> Errand<'a> {
     /// Something failed: the change sleeps, or is given up. `chance` from 0.0 to 1.0 spreads what wakes together.
     #[must_use]
     pub fn failed(&self, failure: Failure, gate: GateWord, chance: f64) -> Ending {
-        let Failure { fault, sent, is_unsure } = failure;
+        let Failure { fault, sent, is_unsure, whole } = failure;
         let attempts = self.claim.attempts.saturating_add(1);
         let in_a_row = if self.claim.code.as_deref() == Some(fault.code()) { attempts } else { 1 };
         let message = fault.message();
@@ -327,7 +333,7 @@ impl<'a> Errand<'a> {
             Scope::Account => gate.closed_for.unwrap_or(own),
             Scope::Path => asked.unwrap_or(own),
         };
-        Ending::Postponed { code: fault.code(), message, is_unsure, wait }
+        Ending::Postponed { code: fault.code(), message, is_unsure, whole, wait }
     }
 
     /// The work itself broke off by a fault of ours.
@@ -338,6 +344,7 @@ impl<'a> Errand<'a> {
             code: "internal",
             message: "a fault in dstor-sync itself; its log says where".into(),
             is_unsure: true,
+            whole: None,
             wait: Backoff { first: FIRST_RETRY, longest }.delay(self.claim.attempts.saturating_add(1), 1.0),
         }
     }
@@ -378,7 +385,10 @@ impl Ending {
             Self::Deferred(wait) => ledger.defer(claim, after_now(now, *wait)),
             Self::Held => ledger.defer(claim, if is_back() { after_now(now, LOOK_AGAIN) } else { HELD }),
             Self::StillEmptied => ledger.defer(claim, HELD),
-            Self::Postponed { code, message, is_unsure, wait } => {
+            Self::Postponed { code, message, is_unsure, whole, wait } => {
+                if *is_unsure {
+                    ledger.may_straggle(claim, *whole)?;
+                }
                 ledger.postpone(claim, code, message, *is_unsure, after_now(now, *wait))
             }
         }

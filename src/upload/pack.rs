@@ -200,7 +200,7 @@ impl Pack<'_> {
                 self.put_back(&heap.split_off(1));
             }
             for parcel in &heap {
-                let failure = if is_alone { failure.clone() } else { of_one(&failure) };
+                let failure = if is_alone { failure.clone() } else { of_one(&failure, parcel) };
                 self.fail(parcel.at, failure, word);
             }
             return;
@@ -263,13 +263,13 @@ impl Pack<'_> {
     }
 }
 
-/// What the failure of a session of many is to each of them: it says nothing of any, and parks none.
-fn of_one(failure: &Failure) -> Failure {
+/// What the failure of a session of many is to one of them: it says nothing of any, and parks none.
+fn of_one(failure: &Failure, parcel: &Parcel) -> Failure {
     let fault = match &failure.fault {
         Fault::Protocol(why) => Fault::Session(why.clone()),
         other => other.clone(),
     };
-    Failure { fault, sent: None, is_unsure: failure.is_unsure }
+    Failure { fault, sent: None, is_unsure: failure.is_unsure, whole: Some(parcel.content.digest) }
 }
 
 fn put_back() -> Ending {

@@ -294,7 +294,7 @@ impl Uploader {
             let ended = errand.sent(file, answer, read, read_from, self.queue.clock().now());
             return ended.map_err(|failure| {
                 // What broke on this side never came to be a whole body.
-                let is_unsure = failure.is_unsure || (is_unsure && failure.sent.is_some());
+                let is_unsure = failure.is_unsure || (is_unsure && failure.whole.is_some());
                 Failure { is_unsure, ..failure }
             });
         }

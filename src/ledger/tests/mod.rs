@@ -10,6 +10,7 @@ mod queue;
 mod rescue;
 mod sharing;
 mod steering;
+mod stragglers;
 
 use std::path::{Path, PathBuf};
 

@@ -43,7 +43,10 @@ fn a_ledger_of_a_newer_version_is_refused_and_left_as_it_is() {
     let mut bytes = ledger();
     bytes[60..64].copy_from_slice(&99_u32.to_be_bytes()); // where SQLite keeps user_version
     for error in refused(&bytes) {
-        assert!(matches!(error, LedgerError::Newer { found: 99, known: 1, .. }), "{error:?}");
+        assert!(
+            matches!(error, LedgerError::Newer { found: 99, known, .. } if known == MIGRATIONS.len() as i64),
+            "{error:?}"
+        );
     }
 }
 

@@ -143,6 +143,17 @@ async fn a_late_answer_comes_after_the_deed() {
 }
 
 #[tokio::test]
+async fn a_straggler_is_stored_after_its_connection_broke() {
+    let world = world().await;
+    world.sandbox.misbehave(rule("upload straggle=3600000 x1"));
+    assert!(world.upload("a", b"hello world\n").send().await.is_err());
+    assert_eq!(status_of(world.upload("b", b"hello world\n")).await, 200);
+    assert_eq!(world.names().len(), 1);
+    world.sandbox.behave();
+    eventually("it comes late", async || world.names().len() == 2).await;
+}
+
+#[tokio::test]
 async fn an_endless_answer_goes_on_until_the_client_has_had_enough() {
     let world = world().await;
     world.sandbox.misbehave(rule("upload endless"));
