@@ -255,6 +255,18 @@ impl Ledger {
         Ok(true)
     }
 
+    /// A path's row; `None` if it was never looked at to the end.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn file(&self, mirror: MirrorId, path: &MirrorPath) -> Result<Option<FileRow>, LedgerError> {
+        let Some((parent, name)) = path.split() else { return Ok(None) };
+        match self.known_directory(mirror, &parent)? {
+            Some(directory) => self.file_row((directory, name)),
+            None => Ok(None),
+        }
+    }
+
     pub(super) fn file_row(&self, key: (i64, &[u8])) -> Result<Option<FileRow>, LedgerError> {
         let mut statement = self
             .db

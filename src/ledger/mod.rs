@@ -6,12 +6,14 @@
 
 mod changes;
 mod copy;
+mod due;
 mod emptied;
 mod file;
 mod files;
 mod lock;
 mod mirrors;
 mod rescue;
+mod settle;
 mod shared;
 mod state;
 mod steering;
@@ -29,12 +31,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-pub use changes::{Claim, HELD, Outlook, Push, Settlement, Stored, Urgency};
+pub use changes::{Claim, Push, Urgency};
 pub use copy::{CopyError, Interrupt, copied_at, discard_copy, make_copy};
+pub use due::{HELD, Outlook};
 pub use files::{Below, Entry, EntryState, FileRow, Listing};
 pub use lock::{AgentLock, LockError};
 pub use mirrors::{MirrorId, MirrorRow, MirrorSettings, Watching};
 pub use rescue::{Rescue, SetAside, set_aside_in};
+pub use settle::{Settlement, Stored};
 pub use shared::SharedLedger;
 pub use state::{AgentRow, AgentState, Auth, Counts, DstorFacts, Problem, Tally};
 pub use steering::{Steering, UNTIL_RESUMED};

@@ -257,6 +257,24 @@ fn changes_of_a_mirror_that_is_not_configured_are_held_until_it_is_again() {
     assert_eq!(world.claim(5).len(), 1);
 }
 
+#[test]
+fn a_start_that_finds_everything_in_order_writes_nothing() {
+    let world = World::new();
+    for path in ["waits", "d/waits", "claimed"] {
+        world.push_due(&at(path), Urgency::Event, 500);
+    }
+    world.ledger.recover_changes(1000).expect("recovered");
+    let written = || world.number("SELECT total_changes()");
+    let before = written();
+    world.ledger.recover_changes(1000).expect("recovered");
+    assert_eq!(written(), before);
+    world.ledger.activate_mirrors(&[mirror_to("Elsewhere")]).expect("mirrors");
+    world.ledger.recover_changes(1000).expect("recovered");
+    let before = written();
+    world.ledger.recover_changes(1000).expect("recovered");
+    assert_eq!(written(), before, "held once is held");
+}
+
 /// File systems allow files with holes up to 2^63 - 1 bytes; two of them are more than SQLite's numbers hold.
 #[test]
 fn files_too_large_to_be_added_up_do_not_stop_the_queue() {
