@@ -23,42 +23,6 @@ pub enum Below {
     Taken,
 }
 
-/// A path's state as a person sees it: that of its change if it has one, else that of its row.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EntryState {
-    /// Known to differ, waiting its turn.
-    Pending,
-    /// A worker has it.
-    Uploading,
-    /// The row's own state.
-    Settled(State),
-}
-
-impl EntryState {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Pending,
-        Self::Uploading,
-        Self::Settled(State::Stored),
-        Self::Settled(State::Failed),
-        Self::Settled(State::Skipped),
-        Self::Settled(State::Gone),
-    ];
-
-    /// The fixed word for it in JSON and on the command line.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Uploading => "uploading",
-            Self::Settled(State::Stored) => "stored",
-            Self::Settled(State::Failed) => "failed",
-            Self::Settled(State::Skipped) => "skipped",
-            Self::Settled(State::Gone) => "gone",
-        }
-    }
-}
-
 /// What dStor holds of a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Held {
@@ -81,30 +45,7 @@ pub struct FileRow {
     pub held: Option<Held>,
 }
 
-/// Everything the ledger says of a path.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// The path below its mirror.
-    pub path: MirrorPath,
-    /// Its state.
-    pub state: EntryState,
-    /// Its row, if it was ever looked at to the end.
-    pub row: Option<FileRow>,
-    /// The dStor directory of its files, as `path:…` or `id:…`.
-    pub remote: Option<String>,
-    /// Bytes, as last seen.
-    pub size: u64,
-    /// Why it is failed, skipped or waits: a fixed word and a message.
-    pub reason: Option<(String, String)>,
-    /// Failures so far.
-    pub attempts: u32,
-    /// Since when it waits or is failed or skipped.
-    pub since: Option<Millis>,
-    /// When it is tried next; `None` if not by itself, or not before its mirror is back.
-    pub next_attempt_at: Option<Millis>,
-}
-
-const FILE: &str =
+pub(super) const FILE: &str =
     "f.state, f.size, f.mtime_s, f.mtime_ns, f.ctime_s, f.ctime_ns, f.inode, f.blake3, f.hash, f.proof, f.stored_at";
 /// All directories at and below ?2 of mirror ?1: two ranges of the index.
 const BELOW: &str = "SELECT id FROM directories WHERE mirror_id = ?1 AND path = ?2
@@ -188,71 +129,6 @@ impl Ledger {
             }
         }
         Ok(some)
-    }
-
-    /// Calls `each` with everything at and below `prefix`, ordered by directory and name, until it answers `false`.
-    ///
-    /// # Errors
-    /// As SQLite says.
-    pub fn entries(
-        &self,
-        mirror: MirrorId,
-        prefix: &MirrorPath,
-        mut each: impl FnMut(Entry) -> bool,
-    ) -> Result<(), LedgerError> {
-        if let Some((parent, name)) = prefix.split()
-            && let Some(id) = self.known_directory(mirror, &parent)?
-            && !self.entries_in(id, &parent, Some(name), &mut each)?
-        {
-            return Ok(());
-        }
-        let mut directories = self.db.prepare_cached(&format!(
-            "SELECT id, path FROM directories WHERE id IN ({}) ORDER BY path",
-            at_and_below(prefix)
-        ))?;
-        let mut rows = directories.query((mirror.0, prefix.as_bytes()))?;
-        while let Some(row) = rows.next()? {
-            let path: Vec<u8> = row.get(1)?;
-            let Some(dir) = MirrorPath::from_bytes(&path) else { continue };
-            if !self.entries_in(row.get(0)?, &dir, None, &mut each)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// `false` if `each` had enough.
-    fn entries_in(
-        &self,
-        directory: i64,
-        dir: &MirrorPath,
-        only: Option<&[u8]>,
-        each: &mut impl FnMut(Entry) -> bool,
-    ) -> Result<bool, LedgerError> {
-        let mut statement = self.db.prepare_cached(&format!(
-            "SELECT {FILE}, f.name, d.remote, c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message,
-               r.code, r.message, r.attempts, r.since, f.unsure
-             FROM files f JOIN directories d ON d.id = f.directory_id
-             LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
-             LEFT JOIN reasons r ON r.directory_id = f.directory_id AND r.name = f.name
-             WHERE f.directory_id = ?1 AND (?2 IS NULL OR f.name = ?2)
-             UNION ALL
-             SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, d.remote,
-               c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message, NULL, NULL, NULL, NULL, NULL
-             FROM changes c JOIN directories d ON d.id = c.directory_id
-             WHERE c.directory_id = ?1 AND (?2 IS NULL OR c.name = ?2) AND NOT EXISTS
-               (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
-             ORDER BY 12"
-        ))?;
-        let mut rows = statement.query((directory, only))?;
-        while let Some(row) = rows.next()? {
-            let name: Vec<u8> = row.get(11)?;
-            let Some(path) = dir.join(&name) else { continue };
-            if !each(entry(row, path)?) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// A path's row; `None` if it was never looked at to the end.
@@ -410,42 +286,7 @@ pub(super) fn forget_state(db: &Connection, mirror: MirrorId, dir: &MirrorPath) 
     Ok(())
 }
 
-fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
-    let is_recorded = row.get::<_, Option<i64>>(0)?.is_some();
-    let file = match is_recorded {
-        true => Some(FileRow { recorded: recorded(row)?, held: held(row)? }),
-        false => None,
-    };
-    let claimed: Option<i64> = row.get(13)?;
-    let state = match (claimed, &file) {
-        (Some(0), _) => EntryState::Pending,
-        (Some(_), _) => EntryState::Uploading,
-        (None, Some(file)) => EntryState::Settled(file.recorded.state),
-        (None, None) => return Err(LedgerError::Nonsense("an entry that is neither file nor change".into())),
-    };
-    let waits = claimed.is_some();
-    let seen: Option<i64> = if waits { row.get(14)? } else { None };
-    let reason = |code: usize, message: usize| -> Result<Option<(String, String)>, LedgerError> {
-        Ok(row.get::<_, Option<String>>(code)?.zip(row.get(message)?))
-    };
-    Ok(Entry {
-        size: match (seen, &file) {
-            (Some(seen), _) if seen != 0 => bits_out(seen),
-            (_, Some(file)) => file.recorded.stat.size,
-            (_, None) => 0,
-        },
-        path,
-        state,
-        row: file,
-        remote: row.get(12)?,
-        reason: if waits { reason(18, 19)? } else { reason(20, 21)? },
-        attempts: row.get::<_, Option<u32>>(if waits { 15 } else { 22 })?.unwrap_or(0),
-        since: row.get(if waits { 16 } else { 23 })?,
-        next_attempt_at: row.get::<_, Option<Millis>>(17)?.filter(|at| *at != super::HELD),
-    })
-}
-
-fn recorded(row: &Row<'_>) -> Result<Recorded, LedgerError> {
+pub(super) fn recorded(row: &Row<'_>) -> Result<Recorded, LedgerError> {
     let digest: Option<[u8; 32]> = row.get(7)?;
     let is_unsure: bool = row.get("unsure")?;
     Ok(Recorded {
@@ -460,7 +301,7 @@ fn recorded(row: &Row<'_>) -> Result<Recorded, LedgerError> {
     })
 }
 
-fn held(row: &Row<'_>) -> Result<Option<Held>, LedgerError> {
+pub(super) fn held(row: &Row<'_>) -> Result<Option<Held>, LedgerError> {
     let digest: Option<[u8; 32]> = row.get(7)?;
     let hash: Option<String> = row.get(8)?;
     let Some((digest, hash)) = digest.zip(hash) else { return Ok(None) };

@@ -75,6 +75,54 @@ fn entries_end_when_the_reader_has_enough() {
 }
 
 #[test]
+fn entries_go_on_over_any_number_of_pages() {
+    let world = World::new();
+    let mut paths: Vec<String> = (0..2_500).map(|at| format!("f{at:04}")).collect();
+    paths.extend((0..1_100).map(|at| format!("dirs/d{at:04}/x")));
+    // Names that begin with another one whole, around the end of a page.
+    paths.extend(["f0999\u{1}", "f09990", "dirs/d0999\u{1}/x", "dirs/d0999-/x"].map(str::to_owned));
+    let pushes: Vec<Push> = paths.iter().map(|path| Push { path: at(path), size: 5, due_at: 0 }).collect();
+    world.ledger.push(world.mirror, &pushes, Urgency::Scan, 0).expect("pushed");
+    for prefix in ["", "dirs"] {
+        let mut expected: Vec<(String, String)> = paths
+            .iter()
+            .filter(|path| path.starts_with(prefix))
+            .map(|path| path.rsplit_once('/').unwrap_or(("", path)))
+            .map(|(dir, name)| (dir.to_owned(), name.to_owned()))
+            .collect();
+        expected.sort();
+        let told = world.entries(prefix).into_iter().map(|entry| {
+            let (dir, name) = entry.path.split().expect("a name");
+            (String::from_utf8_lossy(dir.as_bytes()).into_owned(), String::from_utf8_lossy(name).into_owned())
+        });
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{prefix}");
+    }
+}
+
+// D6: `ls | less` may stand at its first page for days.
+#[test]
+fn a_listing_that_is_half_read_keeps_nothing_from_being_folded_into_the_file() {
+    let world = World::new();
+    let pushes: Vec<Push> =
+        (0..2_500).map(|number| Push { path: at(&format!("d/f{number:04}")), size: 5, due_at: 0 }).collect();
+    world.ledger.push(world.mirror, &pushes, Urgency::Scan, 0).expect("pushed");
+    world.ledger.db.busy_timeout(Duration::ZERO).expect("set");
+    let reader = Ledger::open_read_only(&world.file()).expect("the ledger");
+    let mut read = 0;
+    let each = |_| {
+        read += 1;
+        if [1, 1_500, 2_500].contains(&read) {
+            world.push(&at("d/f0000"), Urgency::Event);
+            // Whether a reader was in the way.
+            assert_eq!(world.number("PRAGMA wal_checkpoint(TRUNCATE)"), 0, "at entry {read}");
+        }
+        true
+    };
+    reader.entries(world.mirror, &MirrorPath::top(), each).expect("entries");
+    assert_eq!(read, 2_500);
+}
+
+#[test]
 fn an_entry_tells_its_change_before_its_row() {
     let world = World::new();
     world.put("a", &stored(1));
