@@ -42,7 +42,7 @@ impl AgentLock {
         let io = |source| LockError::Io { path: path.clone(), source };
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(io)?;
         for _ in 0..TRIES {
-            match file.try_lock() {
+            match uninterrupted(|| file.try_lock()) {
                 Ok(()) => return Ok(Self { _file: file }),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
                 Err(TryLockError::Error(source)) => return Err(io(source)),
@@ -55,13 +55,32 @@ impl AgentLock {
     #[must_use]
     pub fn is_held(state_dir: &Path) -> bool {
         let Ok(file) = File::open(state_dir.join("agent.lock")) else { return false };
-        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+        matches!(uninterrupted(|| file.try_lock_shared()), Err(TryLockError::WouldBlock))
+    }
+}
+
+/// Locks again where a signal came in between: that says nothing of the lock.
+fn uninterrupted(mut lock: impl FnMut() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
+    loop {
+        match lock() {
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            locked => return locked,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // B24
+    #[test]
+    fn a_signal_is_no_answer() {
+        let interrupted = || Err(TryLockError::Error(io::ErrorKind::Interrupted.into()));
+        let mut answers = vec![Err(TryLockError::WouldBlock), interrupted(), interrupted()];
+        let mut lock = || answers.pop().expect("asked once too often");
+        assert!(matches!(uninterrupted(&mut lock), Err(TryLockError::WouldBlock)));
+    }
 
     // D10, F11
     #[test]
