@@ -155,6 +155,19 @@ impl<T: Clone, C: PartialEq> Lease<T, C> {
         Want::Fetch(Order { credentials, number: self.begun, begun: now })
     }
 
+    /// Whether the answer to [`want`](Self::want) depends on the credentials: reading them may take a while, and need not.
+    #[must_use]
+    pub fn asks_for_credentials(&self, wish: &Wish, now: Duration) -> bool {
+        let has_failed = self.ended > wish.ended && self.failed.is_some();
+        match &self.state {
+            State::Fetching { .. } => false,
+            State::Held { leased, renew_at, .. } => {
+                (wish.refused == Some(leased.number) || renew_at.is_some_and(|at| now >= at)) && !has_failed
+            }
+            State::None | State::Refused { .. } => !has_failed,
+        }
+    }
+
     /// A fetch has ended. Those who wait may ask again. Returns why there is no token.
     ///
     /// # Errors

@@ -95,9 +95,16 @@ impl TokenSource {
             let ended = self.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
+            let is_needed = self.lease().asks_for_credentials(&wish, uptime());
+            // Read while nobody waits for the lease: they are files.
+            let credentials = is_needed.then(|| (self.credentials)());
             let want = {
-                let mut lease = self.lease();
-                let want = lease.want(&wish, || (self.credentials)(), uptime());
+                let (mut lease, now) = (self.lease(), uptime());
+                if credentials.is_none() && lease.asks_for_credentials(&wish, now) {
+                    // They became needed just now.
+                    continue;
+                }
+                let want = lease.want(&wish, || credentials.unwrap_or(Ok(None)), now);
                 self.publish(&lease);
                 want
             };

@@ -16,10 +16,18 @@ fn refused() -> Fault {
     Fault::Credentials("dStor refuses the API key".into())
 }
 
-/// Asks with the credentials 7.
+/// Asks with the credentials 7, which are read exactly if it was said that they would be.
 fn want(lease: &mut Numbers, refused: Option<u64>, now: Duration) -> Want<u64, u64> {
     let wish = lease.wish(refused);
-    lease.want(&wish, || Ok(Some(7)), now)
+    let asks = lease.asks_for_credentials(&wish, now);
+    let mut are_read = false;
+    let read = || {
+        are_read = true;
+        Ok(Some(7))
+    };
+    let want = lease.want(&wish, read, now);
+    assert_eq!(are_read, asks);
+    want
 }
 
 fn order(want: Want<u64, u64>) -> Order<u64> {
