@@ -44,6 +44,23 @@ async fn of_two_names_that_become_one_the_stored_one_is_kept_and_the_other_repor
     }
 }
 
+// B19: the first is on its way while the second, which would come before it, is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_on_its_way_is_not_given_to_another_file() {
+    let world = World::new().await;
+    world.misbehave("upload late=3000 x1");
+    let agent = world.start();
+    world.write("a%22b", "first");
+    world.until("the first is on its way", || world.sandbox().requests(Phase::Upload) == 1).await;
+    world.write("a\"b", "second");
+    world
+        .until("the first is stored, the second not", || (world.count("stored"), world.count("skipped")) == (1, 1))
+        .await;
+    assert_eq!(world.states()["a%22b"], "stored");
+    assert_eq!(world.sent(), 1);
+    assert_eq!(agent.stop(), 0);
+}
+
 // B19: both at once, before either is stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_new_names_that_become_one_exactly_one_is_stored() {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::ledger::{AgentLock, EntryState, Ledger, MirrorRow};
 use crate::local::{OpenRoot, Tree as _};
 use crate::mirror::{Decision, MirrorPath, Observed, Skip, State, decide};
-use crate::upload::{Clock, Folder, ReconcileError, Stop, differences, has_to_leave_its_name};
+use crate::upload::{Clock, Folder, ItsName, ReconcileError, Stop, differences, whose_name};
 use crate::wording::{files, shown};
 
 use super::args::{Global, Wait};
@@ -153,7 +153,9 @@ fn look_at(
     }
     let recorded = ledger.recorded(mirror.id, path)?;
     let admitted = match (observed, path.split()) {
-        (Observed::File(_), _) if has_to_leave_its_name(ledger, &folder, &root, path).unwrap_or(false) => {
+        (Observed::File(_), _)
+            if whose_name(ledger, &folder, &root, path).is_ok_and(|whose| whose == ItsName::Taken) =>
+        {
             Err(Skip::NameTaken)
         }
         (Observed::File(stat), Some((parent, name))) => {

@@ -139,6 +139,22 @@ impl Ledger {
         Ok(claims)
     }
 
+    /// Whether a worker has a path.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn is_claimed(&self, mirror: MirrorId, path: &MirrorPath) -> Result<bool, LedgerError> {
+        let Some((parent, name)) = path.split() else { return Ok(false) };
+        let Some(directory) = self.known_directory(mirror, &parent)? else { return Ok(false) };
+        let claimed = self
+            .db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM changes WHERE directory_id = ?1 AND name = ?2 AND claimed = 1)",
+            )?
+            .query_row((directory, name), |row| row.get(0))?;
+        Ok(claimed)
+    }
+
     /// Marks changes as taken, and adds what is recorded of their paths.
     fn take(&self, claims: &mut [Claim]) -> Result<(), LedgerError> {
         let mut take =

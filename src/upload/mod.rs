@@ -12,6 +12,7 @@ mod recognise;
 mod reconcile;
 mod roads;
 mod stop;
+
 mod twins;
 mod worker;
 
@@ -23,5 +24,6 @@ pub use recognise::{Recognised, SAMPLE, is_familiar, recognise};
 pub use reconcile::{ReconcileError, Reconciler, differences, push_of, walk};
 pub use roads::Roads;
 pub use stop::Stop;
-pub use twins::has_to_leave_its_name;
+
+pub use twins::{ItsName, whose_name};
 pub use worker::{Report, Uploader};

@@ -14,11 +14,14 @@ use super::errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience,
 use super::pace::Pass;
 use super::reader::Reader;
 use super::roads::Roads;
-use super::{Folder, Gate, Queue, ReconcileError, Reconciler, Stop, has_to_leave_its_name};
+use super::{Folder, Gate, ItsName, Queue, ReconcileError, Reconciler, Stop, whose_name};
 use crate::dstor::{Client, Files, SessionFailure, Standing, Upload};
 use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId, Settlement};
 use crate::local::{Content, Look, OpenRoot, ReadError, Reading, ScanSummary, Tree as _};
 use crate::mirror::{Cid, Fault, Included, MirrorPath, Observed, Placement, RemoteDir, Skip, Way, may_have_twins};
+
+/// A file whose name is in question is looked at again after this.
+const ASK_FOR_NAME_AGAIN: Duration = Duration::from_millis(500);
 
 /// Called with what happens to each path, on the runtime: must not block.
 pub type Report = Arc<dyn Fn(&Folder, &MirrorPath, &Happened) + Send + Sync>;
@@ -199,12 +202,16 @@ impl Uploader {
             // A few system calls on local disks; on a hanging network share it is this thread that hangs.
             None => tokio::task::block_in_place(|| look(folder, open(folder)?, &claim.path))?,
         };
-        if is_included
-            && let Observed::File(stat) = look.observed
-            && self.leaves_its_name(folder, &root, claim)?
-        {
-            let skipped = Settlement::Skipped(stat, look.mode, Skip::NameTaken);
-            return Ok(Prepared::Ended(Ending::Settled(skipped, None, Some(Happened::Skipped(Skip::NameTaken)))));
+        if is_included && let Observed::File(stat) = look.observed {
+            match self.whose_name(folder, &root, claim)? {
+                ItsName::Kept => {}
+                ItsName::Taken => {
+                    let skipped = Settlement::Skipped(stat, look.mode, Skip::NameTaken);
+                    let happened = Some(Happened::Skipped(Skip::NameTaken));
+                    return Ok(Prepared::Ended(Ending::Settled(skipped, None, happened)));
+                }
+                ItsName::InQuestion => return Ok(Prepared::Ended(Ending::Deferred(ASK_FOR_NAME_AGAIN))),
+            }
         }
         let mut next = errand.looked(&look, is_included, self.queue.clock().now());
         loop {
@@ -228,15 +235,15 @@ impl Uploader {
         }
     }
 
-    fn leaves_its_name(&self, folder: &Folder, root: &OpenRoot, claim: &Claim) -> Result<bool, Trouble> {
+    fn whose_name(&self, folder: &Folder, root: &OpenRoot, claim: &Claim) -> Result<ItsName, Trouble> {
         if !claim.path.split().is_some_and(|(_, name)| may_have_twins(name)) {
-            return Ok(false);
+            return Ok(ItsName::Kept);
         }
-        let leaves = tokio::task::block_in_place(|| {
-            self.queue.read(|ledger| Ok(has_to_leave_its_name(ledger, folder, root, &claim.path)))
+        let whose = tokio::task::block_in_place(|| {
+            self.queue.read(|ledger| Ok(whose_name(ledger, folder, root, &claim.path)))
         })?;
-        match leaves {
-            Ok(leaves) => Ok(leaves),
+        match whose {
+            Ok(whose) => Ok(whose),
             Err(ReconcileError::Ledger(error)) => Err(error.into()),
             Err(ReconcileError::Unreadable(error)) => Err(Failure::from(Fault::Unreadable(words(&error))).into()),
             Err(ReconcileError::Root(_) | ReconcileError::Stopped) => Err(Failure::from(Fault::RootMissing).into()),
