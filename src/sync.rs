@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::dstor::Standing;
 use crate::ledger::{AgentState, Counts, Ledger, LedgerError, Millis, Watching};
 use crate::local::{Difference, ScanSummary};
 use crate::mirror::MirrorPath;
 use crate::plan::{AssembleError, LEDGER, Plan, Works};
-use crate::upload::{Folder, Recognised, ReconcileError, Reconciler, Report, Stop, Uploader, differences, recognise};
+use crate::upload::{
+    Broke, Folder, Recognised, ReconcileError, Reconciler, Report, Stop, TaskFailure, Tasks, Uploader, differences,
+    recognise,
+};
 
 /// A file that failed this often is left to the next pass or to the agent.
 const TRIES: u32 = 3;
@@ -34,6 +36,18 @@ pub enum SyncError {
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// A part of it broke off by a fault of ours.
+    #[error(transparent)]
+    Broke(#[from] Broke),
+}
+
+impl From<TaskFailure> for SyncError {
+    fn from(failure: TaskFailure) -> Self {
+        match failure {
+            TaskFailure::Ledger(error) => Self::Ledger(error),
+            TaskFailure::Broke(broke) => Self::Broke(broke),
+        }
+    }
 }
 
 /// How a pass went.
@@ -80,7 +94,7 @@ pub async fn run(
     let (end, ended) = watch::channel(Stop::Go);
     let works = tokio::task::block_in_place(|| plan.assemble(state_dir, report, ended.clone()))?;
     let mut missing = Vec::new();
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::default();
     let passing = pass(&works, plan.workers, &mut tasks, &mut missing, &scanned);
     let passed = tokio::select! {
         biased;
@@ -152,17 +166,17 @@ pub async fn preview(
 async fn pass(
     works: &Works,
     workers: usize,
-    tasks: &mut JoinSet<Result<(), LedgerError>>,
+    tasks: &mut Tasks,
     missing: &mut Vec<(PathBuf, String)>,
     scanned: &Scanned,
-) -> Result<Option<EndedBy>, LedgerError> {
+) -> Result<Option<EndedBy>, SyncError> {
     let uploader = &works.uploader;
     let ledger = uploader.queue.ledger();
     ledger.with(|ledger| ledger.set_agent_state(AgentState::Running)).await?;
     // Work that an earlier run left behind is part of this pass; so are its failures, from the beginning.
     ledger.with(Ledger::forget_attempts).await?;
     for _ in 0..workers {
-        tasks.spawn(Arc::clone(uploader).work());
+        tasks.spawn("a worker", Arc::clone(uploader).work());
     }
     for folder in &works.folders {
         let id = folder.id;
@@ -181,7 +195,7 @@ async fn pass(
                 ledger.with(move |ledger| ledger.scanned(id, now)).await?;
                 scanned(folder, &summary);
             }
-            Err(ReconcileError::Ledger(error)) => return Err(error),
+            Err(ReconcileError::Ledger(error)) => return Err(error.into()),
             Err(error) => missing.push((folder.path.clone(), error.to_string())),
         }
     }
@@ -194,7 +208,7 @@ async fn pass(
         }
         tokio::select! {
             () = tokio::time::sleep(ASK) => {}
-            Some(Ok(Err(failed))) = tasks.join_next() => return Err(failed),
+            failed = tasks.failure() => return Err(failed.into()),
         }
     }
 }

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::ledger::{AgentState, Auth, DstorFacts, Ledger, LedgerError, Millis};
 use crate::plan::{AssembleError, LEDGER, Plan, Works};
-use crate::upload::{Report, Stop, Uploader};
+use crate::upload::{Broke, Report, Stop, TaskFailure, Tasks, Uploader};
 
 use keeper::Keeper;
 use minder::Minder;
@@ -30,6 +29,18 @@ pub enum AgentError {
     /// The ledger cannot be written: nothing can be settled.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// A part of it broke off by a fault of ours.
+    #[error(transparent)]
+    Broke(#[from] Broke),
+}
+
+impl From<TaskFailure> for AgentError {
+    fn from(failure: TaskFailure) -> Self {
+        match failure {
+            TaskFailure::Ledger(error) => Self::Ledger(error),
+            TaskFailure::Broke(broke) => Self::Broke(broke),
+        }
+    }
 }
 
 /// Runs `plan` over the ledger in `state_dir` until `stop` says so.
@@ -49,7 +60,7 @@ pub async fn run(
 
     let words = uploader.queue.with_room(Ledger::steering).await?;
     uploader.queue.pause_until(words.paused_until);
-    let mut tasks: JoinSet<Result<(), LedgerError>> = JoinSet::new();
+    let mut tasks = Tasks::default();
     let (ready, mut readies) = mpsc::channel(folders.len().max(1));
     for (folder, mirror) in folders.iter().zip(&plan.mirrors) {
         let minder = Minder {
@@ -61,11 +72,11 @@ pub async fn run(
             rescan: mirror.rescan,
             stop: ended.clone(),
         };
-        tasks.spawn(minder.mind(ready.clone()));
+        tasks.spawn(format!("the minder of `{}`", folder.path.display()), minder.mind(ready.clone()));
     }
     drop(ready);
     for _ in 0..plan.workers {
-        tasks.spawn(Arc::clone(&uploader).work());
+        tasks.spawn("a worker", Arc::clone(&uploader).work());
     }
     let keeper = Arc::new(Keeper {
         uploader: Arc::clone(&uploader),
@@ -74,38 +85,36 @@ pub async fn run(
         straggling: plan.straggling(),
         stop: ended.clone(),
     });
-    tasks.spawn(Arc::clone(&keeper).keep_time(words));
-    tasks.spawn(keeper.keep_copy());
-    let teller = tokio::spawn(tell(Arc::clone(&uploader), ended.clone()));
+    tasks.spawn("the keeper of the clocks", Arc::clone(&keeper).keep_time(words));
+    tasks.spawn("the keeper of the ledger's copy", keeper.keep_copy());
+    tasks.spawn("the teller", tell(Arc::clone(&uploader), ended.clone()));
 
     let waiting = async {
         // Each minder says once that its first scan is through, or that its directory is missing.
         while readies.recv().await.is_some() {}
         set_state(&uploader, AgentState::Running).await?;
         info!("watching");
-        std::future::pending().await
+        std::future::pending::<Result<(), LedgerError>>().await
     };
     let result = tokio::select! {
         biased;
         () = Stop::wait(&mut stop) => Ok(()),
-        failed = first_failure(&mut tasks) => Err(failed),
-        failed = waiting => failed,
+        failed = tasks.failure() => Err(failed.into()),
+        failed = waiting => failed.map_err(AgentError::from),
     };
     if let Err(failed) = &result {
-        error!(reason = %failed, "the ledger cannot be used; ending");
+        error!(reason = %failed, "it cannot go on; ending");
     }
 
     info!("stopping");
     // If the ledger is what failed, this fails too; the first failure is the one to tell.
     let _ = set_state(&uploader, AgentState::Stopping).await;
     end.send_replace(Stop::Soon);
-    let finish = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(plan.shutdown_grace, finish).await.is_err() {
+    if tokio::time::timeout(plan.shutdown_grace, tasks.ended()).await.is_err() {
         info!("uploads that are still under way will be sent again at the next start");
         // A task that hangs in a system call (a dead network share) cannot be ended, and must not keep the others.
         let _ = tokio::time::timeout(Duration::from_secs(1), tasks.shutdown()).await;
     }
-    let _ = teller.await;
     let is_sound = result.is_ok();
     let closing = uploader.queue.ledger().with(move |ledger| {
         ledger.recover_changes(Millis::MAX)?;
@@ -123,18 +132,6 @@ pub async fn run(
 
 async fn set_state(uploader: &Uploader, state: AgentState) -> Result<(), LedgerError> {
     uploader.queue.with_room(move |ledger| ledger.set_agent_state(state)).await
-}
-
-/// Waits for a task that failed. Tasks that end well do so because they were told to.
-async fn first_failure(tasks: &mut JoinSet<Result<(), LedgerError>>) -> LedgerError {
-    loop {
-        match tasks.join_next().await {
-            Some(Ok(Ok(()))) => {}
-            Some(Ok(Err(failed))) => return failed,
-            Some(Err(panic)) => return LedgerError::Nonsense(format!("a task ended by itself: {panic}")),
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// One line for each change of how we stand with dStor, not one for each failure.
@@ -157,7 +154,7 @@ fn log_change(before: &DstorFacts, now: &DstorFacts) {
 }
 
 /// Keeps the agent's row true: writes it when something changed, but not more often than people look.
-async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) {
+async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) -> Result<(), LedgerError> {
     let (mut token, mut gate) = (uploader.client.tokens().facts(), uploader.gate.facts());
     let mut told = DstorFacts::default();
     loop {
@@ -167,13 +164,10 @@ async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) {
         if facts != told {
             log_change(&told, &facts);
             told = facts.clone();
-            if uploader.queue.with_room(move |ledger| ledger.set_dstor_facts(&facts)).await.is_err() {
-                // The workers meet the same failure and end the agent.
-                return;
-            }
+            uploader.queue.with_room(move |ledger| ledger.set_dstor_facts(&facts)).await?;
         }
         if *stop.borrow() != Stop::Go {
-            return;
+            return Ok(());
         }
         tokio::select! {
             () = tokio::time::sleep(BETWEEN_WORDS) => {}

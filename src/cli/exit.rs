@@ -6,6 +6,7 @@ use crate::ledger::{LedgerError, LockError};
 use crate::plan::AssembleError;
 use crate::sandbox::SandboxError;
 use crate::sync::SyncError;
+use crate::upload::Broke;
 
 /// The process's exit status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,11 +131,18 @@ impl From<AssembleError> for Failure {
     }
 }
 
+impl From<Broke> for Failure {
+    fn from(broke: Broke) -> Self {
+        Self::new(Exit::Attention, told(&broke)).with_hint(broke.hint())
+    }
+}
+
 impl From<AgentError> for Failure {
     fn from(error: AgentError) -> Self {
         match error {
             AgentError::Assemble(error) => error.into(),
             AgentError::Ledger(error) => error.into(),
+            AgentError::Broke(broke) => broke.into(),
         }
     }
 }
@@ -144,6 +152,7 @@ impl From<SyncError> for Failure {
         match error {
             SyncError::Assemble(error) => error.into(),
             SyncError::Ledger(error) => error.into(),
+            SyncError::Broke(broke) => broke.into(),
         }
     }
 }

@@ -130,8 +130,8 @@ pub enum LedgerError {
     /// A row that this version cannot have written.
     #[error("the ledger holds a row that makes no sense: {0}")]
     Nonsense(String),
-    /// The thread that writes the ledger has ended.
-    #[error("the ledger is closed")]
+    /// The thread that writes the ledger has ended before those who use it.
+    #[error("the thread that writes the ledger has ended")]
     Closed,
     /// The file was deleted or replaced while it was in use.
     #[error("the ledger `{}` was deleted or replaced while it was in use", .0.display())]
@@ -157,9 +157,11 @@ impl LedgerError {
             }
             Self::Full => "make room; nothing is lost, and it goes on by itself".into(),
             Self::Replaced(_) => "start dstor-sync again: it looks at every file again".into(),
-            Self::Sqlite(_) | Self::Migration(_) | Self::Unwritable { .. } | Self::Nonsense(_) | Self::Closed => {
-                return None;
+            Self::Closed => {
+                "that is a fault in dstor-sync itself: start it again, and please report it, with the log, which says where"
+                    .into()
             }
+            Self::Sqlite(_) | Self::Migration(_) | Self::Unwritable { .. } | Self::Nonsense(_) => return None,
         })
     }
 }
@@ -184,6 +186,8 @@ impl LedgerError {
             Self::Replaced(path) => Self::Replaced(path.clone()),
             Self::Damaged(error) => Self::Damaged(Arc::clone(error)),
             Self::Sqlite(error) => Self::Sqlite(Arc::clone(error)),
+            Self::Nonsense(why) => Self::Nonsense(why.clone()),
+            Self::Closed => Self::Closed,
             other => Self::Nonsense(other.to_string()),
         }
     }

@@ -12,7 +12,7 @@ mod recognise;
 mod reconcile;
 mod roads;
 mod stop;
-
+mod tasks;
 mod twins;
 mod worker;
 
@@ -24,6 +24,6 @@ pub use recognise::{Recognised, SAMPLE, is_familiar, recognise};
 pub use reconcile::{ReconcileError, Reconciler, differences, push_of, walk};
 pub use roads::Roads;
 pub use stop::Stop;
-
+pub use tasks::{Broke, TaskFailure, Tasks};
 pub use twins::{ItsName, whose_name};
 pub use worker::{Report, Uploader};
