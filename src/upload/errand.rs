@@ -120,7 +120,7 @@ pub struct Failure {
     /// What went wrong.
     pub fault: Fault,
     /// What was sent, and what a refusal is about.
-    pub sent: Option<Sent>,
+    pub sent: Option<Box<Sent>>,
     /// Whether dStor may hold what was sent all the same, or come to hold it.
     pub is_unsure: bool,
     /// The digest of what was sent, if it was read to its end: dStor stores nothing of a body that is not whole.
@@ -296,7 +296,8 @@ impl<'a> Errand<'a> {
             (Err(fault), read) => {
                 let whole = read.and_then(Result::ok).map(|content| content.digest);
                 let is_unsure = fault.is_unsure() && whole.is_some();
-                return Err(Failure { fault, sent: Some(Sent { stat, mode: file.mode, again }), is_unsure, whole });
+                let sent = Some(Box::new(Sent { stat, mode: file.mode, again }));
+                return Err(Failure { fault, sent, is_unsure, whole });
             }
         };
         let is_proved = content.cid.as_ref() == Some(&hash);
@@ -313,7 +314,8 @@ impl<'a> Errand<'a> {
         let in_a_row = if self.claim.code.as_deref() == Some(fault.code()) { attempts } else { 1 };
         let message = fault.message();
         let asked = match (fault.verdict(in_a_row), sent) {
-            (Verdict::Park, Some(Sent { stat, mode, again })) => {
+            (Verdict::Park, Some(sent)) => {
+                let Sent { stat, mode, again } = *sent;
                 let failed = Settlement::Failed { stat, mode, code: fault.code(), message: message.clone() };
                 return Ending::Settled(failed, again, Some(Happened::Failed(message)));
             }
