@@ -12,7 +12,7 @@ use super::answer::{Answer, Outcome};
 use super::body::{framed, storing};
 use super::exchange::{self, Next};
 use super::http::Http;
-use super::session::{Poll, Polls, SessionFailure, Stage};
+use super::session::{self, Asked, SessionFailure, Waits};
 use super::token::{CredentialSource, Token, TokenSource, sensitive};
 use super::{error, wire};
 use crate::mirror::{Cid, Fault, Placement, RemoteDir};
@@ -130,8 +130,9 @@ impl Client {
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
-        let at = |stage| move |fault| SessionFailure { fault, stage };
-        let upload_token = self.open_session(files.dir).await.map_err(at(Stage::Opening))?;
+        let begun = Instant::now();
+        let opens = session::begin(self.stall_timeout + storing(files.bytes));
+        let (upload_token, fills) = opens.answered(self.open_session(files.dir).await)?;
         let send = |token: Token| {
             let request =
                 self.http.client().post(endpoint(&self.url, wire::UPLOAD)).header(AUTHORIZATION, token.bearer());
@@ -139,8 +140,8 @@ impl Client {
             let bodies = (0..files.names.len()).map(&mut body).collect();
             self.send(request, files.comment, files.names, files.bytes, bodies)
         };
-        self.exchange(send, |answer, now| answer.of_chunk(now)).await.map_err(at(Stage::Sending))?;
-        self.end_of_session(&upload_token, self.stall_timeout + storing(files.bytes)).await.map_err(at(Stage::Waiting))
+        let sent = self.exchange(send, |answer, now| answer.of_chunk(now)).await;
+        self.end_of_session(fills.answered(sent, begun.elapsed())?, &upload_token, begun).await
     }
 
     async fn open_session(&self, dir: &RemoteDir) -> Result<HeaderValue, Fault> {
@@ -153,21 +154,23 @@ impl Client {
         sensitive(&SecretString::from(upload_token))
     }
 
-    /// Asks how far a session is until it has ended, or until it has stood still for `patience`.
-    async fn end_of_session(&self, upload_token: &HeaderValue, patience: Duration) -> Result<wire::Listing, Fault> {
-        let begun = Instant::now();
-        let mut polls = Polls::begin(patience, begun.elapsed());
-        let mut wait = polls.first();
+    /// Asks how far a session is until it has ended. Its times count from `begun`.
+    async fn end_of_session(
+        &self,
+        mut session: Waits,
+        upload_token: &HeaderValue,
+        begun: Instant,
+    ) -> Result<wire::Listing, SessionFailure> {
         loop {
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(session.wait()).await;
             let send = |token: Token| {
                 let request = self.http.client().get(endpoint(&self.url, wire::GET_UPLOAD_STATUS));
                 self.ask(request.header(AUTHORIZATION, token.bearer()).header(wire::UPLOAD_TOKEN, upload_token.clone()))
             };
-            let progress = self.exchange(send, |answer, now| answer.of_progress(now)).await?;
-            match polls.answered(progress, begun.elapsed()) {
-                Poll::After(next) => wait = next,
-                Poll::Ended(ended) => return ended,
+            let answer = self.exchange(send, |answer, now| answer.of_progress(now)).await;
+            match session.answered(answer, begun.elapsed()) {
+                Asked::Again(next) => session = next,
+                Asked::Ended(ended) => return ended,
             }
         }
     }

@@ -10,7 +10,7 @@ pub mod exchange;
 mod fuzz;
 mod http;
 mod lease;
-mod session;
+pub mod session;
 mod token;
 pub mod wire;
 
@@ -18,5 +18,5 @@ pub use answer::{Answer, Outcome};
 pub use client::{Client, ClientError, ClientOptions, Files, Upload, link};
 pub use credentials::Credentials;
 pub use lease::{Granted, Lease, Leased, Order, Standing, Want, Wish};
-pub use session::{Poll, Polls, SessionFailure, Stage};
+pub use session::{SessionFailure, Stage};
 pub use token::{CredentialSource, Token, TokenFacts, TokenSource};

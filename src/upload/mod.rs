@@ -2,10 +2,12 @@
 //!
 //! Only the queue waits. Whatever fails sleeps in the ledger with its next attempt, and survives a restart.
 
+mod alone;
 mod errand;
 mod folder;
 mod pace;
 mod pack;
+mod porter;
 mod queue;
 mod reader;
 mod recognise;
@@ -16,9 +18,11 @@ mod tasks;
 mod twins;
 mod worker;
 
+pub use alone::{Alone, Answered};
 pub use errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, Sent, ToSend};
 pub use folder::Folder;
 pub use pace::Gate;
+pub use pack::{Fared, Heap, Pack, Parcel, Stopped, claim_beside, fewest_others};
 pub use queue::{Clock, Queue};
 pub use recognise::{Recognised, SAMPLE, is_familiar, recognise};
 pub use reconcile::{ReconcileError, Reconciler, differences, push_of, walk};

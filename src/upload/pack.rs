@@ -1,265 +1,309 @@
 //! Files that travel together: small ones of one directory that are due at the same time, in one upload session.
 //!
 //! Each has its own errand, from being looked at to its own end. They are read whole before any is sent, so that one that
-//! moves never spoils the session of the others.
+//! moves never spoils the session of the others. Decisions only, as in `errand`; `porter` does what comes out.
 
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{FutureExt as _, stream};
+use super::errand::{Ending, Errand, Failure, GateWord, Patience, ToSend};
+use crate::dstor::wire::Listing;
+use crate::dstor::{SessionFailure, Stage};
+use crate::ledger::{Claim, Ledger, LedgerError, Millis};
+use crate::local::{Content, ReadError};
+use crate::mirror::{Fault, Policy, Room, Scope, Timestamp, Ways};
 
-use super::Folder;
-use super::errand::{Ending, Errand, Failure, GateWord, ToSend};
-use super::pace::Pass;
-use super::worker::{Looked, Prepared, Trouble, Uploader, blocking, look, open};
-use crate::dstor::{Files, SessionFailure, Stage};
-use crate::ledger::{Claim, LedgerError};
-use crate::local::{Content, OpenRoot, ReadError, Reading};
-use crate::mirror::{Cid, Fault, Placement, RemoteDir, Room, Scope, Timestamp};
+/// How many others, at the least, are to be claimed to go along with a file; `None`: it goes alone. `is_probe`: whether it
+/// is the one that sees, alone, whether dStor is back. `now` is a time of the ways'.
+#[must_use]
+pub fn fewest_others(claim: &Claim, file: &ToSend, is_probe: bool, ways: &Ways, now: Duration) -> Option<usize> {
+    // Whether dStor is back is for one file to see: many would have failed together.
+    if is_probe { None } else { ways.fewest_others(file.stat.size, claim.attempts, &file.placement, now) }
+}
 
-/// A file that is read and not sent yet.
-struct Parcel {
-    /// Its place among the claims.
+/// Takes what is due beside a change and may go along with its file of `size` bytes; nothing if there are fewer than
+/// `fewest`.
+///
+/// # Errors
+/// As SQLite says.
+pub fn claim_beside(
+    ledger: &Ledger,
+    claim: &Claim,
+    size: u64,
+    fewest: usize,
+    now: Millis,
+) -> Result<Vec<Claim>, LedgerError> {
+    let mut room = Room::whole();
+    room.take(size);
+    ledger.claim_beside(claim, now, fewest, |size| {
+        let fits = room.take(size);
+        (fits, if room.files() > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })
+}
+
+/// A file that was read whole and is not sent yet.
+#[derive(Debug)]
+pub struct Parcel {
     at: usize,
-    root: Arc<OpenRoot>,
     file: ToSend,
     read_from: Timestamp,
     content: Content,
-    bytes: Bytes,
+}
+
+impl Parcel {
+    /// Its place among the claims.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &ToSend {
+        &self.file
+    }
+}
+
+/// Files that go next: one by itself, or several in a session.
+#[must_use = "whoever takes it says how it fared"]
+#[derive(Debug)]
+pub struct Heap(Vec<Parcel>);
+
+impl Heap {
+    /// They, at least one.
+    #[must_use]
+    pub fn parcels(&self) -> &[Parcel] {
+        &self.0
+    }
+}
+
+/// What follows from how a heap fared.
+#[must_use]
+#[derive(Debug)]
+pub enum Fared {
+    /// The next may go.
+    Next,
+    /// No other would fare better now. The gate is to hear of the fault, and its word ends the pack: [`Pack::stopped`].
+    Stopped(Stopped),
+}
+
+/// A heap that failed for a reason that concerns the whole account.
+#[derive(Debug)]
+pub struct Stopped {
+    heap: Heap,
+    failure: Failure,
+}
+
+impl Stopped {
+    /// What went wrong.
+    #[must_use]
+    pub fn fault(&self) -> &Fault {
+        &self.failure.fault
+    }
 }
 
 /// Claims of one mirror, and how the work on each ended so far.
-struct Pack<'a> {
-    uploader: &'a Uploader,
-    folder: &'a Arc<Folder>,
-    claims: &'a Arc<Vec<Claim>>,
+#[derive(Debug)]
+pub struct Pack {
+    claims: Vec<Claim>,
+    policy: Policy,
+    patience: Patience,
+    room: Room,
+    heaps: Vec<Heap>,
     endings: Vec<Option<Ending>>,
+    is_answered: bool,
 }
 
-impl Uploader {
-    /// Claims what may go along with a file, if it is worth it.
-    pub(super) async fn companions(
-        &self,
-        claim: &Claim,
-        file: &ToSend,
-        pass: &Pass<'_>,
-    ) -> Result<Vec<Claim>, LedgerError> {
-        match self.roads.fewest_others(claim, file) {
-            // Whether dStor is back is for one file to see: many would have failed together.
-            Some(fewest) if !pass.is_probe() => self.queue.claim_beside(claim, file.stat.size, fewest).await,
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// The work on a change whose file is to be sent to its `placement`, and on others beside it.
-    pub(super) async fn work_on_pack(
-        &self,
-        first: Claim,
-        ready: (Arc<OpenRoot>, ToSend),
-        others: Vec<Claim>,
-        folder: &Arc<Folder>,
-        pass: Pass<'_>,
-    ) -> Result<(), LedgerError> {
-        let claims: Arc<Vec<Claim>> = Arc::new(std::iter::once(first).chain(others).collect());
-        let mut pack = Pack { uploader: self, folder, claims: &claims, endings: vec![None; claims.len()] };
-        // A fault of ours must not end the work on all others (F4).
-        let done = AssertUnwindSafe(pack.carry_out(ready, pass)).catch_unwind().await;
-        let endings = std::mem::take(&mut pack.endings);
-        if let Ok(Err(error)) = done {
-            return Err(error);
-        }
-        let errand = |claim| Errand::new(claim, &folder.policy, &self.patience);
-        let ended = claims.iter().zip(endings).map(|(claim, ending)| {
-            let ending = ending.unwrap_or_else(|| errand(claim).broke());
-            (claim.clone(), ending)
-        });
-        self.end(folder, ended.collect()).await
-    }
-}
-
-impl Pack<'_> {
-    async fn carry_out(&mut self, ready: (Arc<OpenRoot>, ToSend), pass: Pass<'_>) -> Result<(), LedgerError> {
-        let Placement::Path(dir) = ready.1.placement.clone() else {
-            // Nobody goes along with a file whose directory has only a number.
-            return Ok(());
-        };
-        let files = self.prepare(ready).await?;
-        let parcels = self.read(files).await;
-        self.send(&dir, parcels, pass).await;
-        Ok(())
-    }
-
-    /// Looks at all but the first, which is ready. Returns those that are to be sent, with their place.
-    async fn prepare(
-        &mut self,
-        ready: (Arc<OpenRoot>, ToSend),
-    ) -> Result<Vec<(usize, Arc<OpenRoot>, ToSend)>, LedgerError> {
-        let (folder, claims) = (Arc::clone(self.folder), Arc::clone(self.claims));
-        let looks = blocking(move || {
-            let root = open(&folder);
-            let each = |claim: &Claim| look(&folder, root.clone()?, &claim.path);
-            claims.iter().skip(1).map(each).collect::<Vec<Result<Looked, Fault>>>()
-        })
-        .await;
+impl Pack {
+    /// The work on `first`, whose `file` is ready to be sent, and on others beside it.
+    #[must_use]
+    pub fn new(first: Claim, file: &ToSend, others: Vec<Claim>, policy: &Policy, patience: &Patience) -> Self {
+        let claims: Vec<Claim> = std::iter::once(first).chain(others).collect();
         let mut room = Room::whole();
-        room.take(ready.1.stat.size);
-        let mut files = vec![(0, ready.0, ready.1)];
-        for (at, looked) in (1..).zip(looks) {
-            let errand = self.errand(at);
-            let prepared = match looked {
-                Ok(looked) => self.uploader.prepare(errand, self.folder, &self.claims[at], Some(looked)).await,
-                Err(fault) => Err(fault.into()),
-            };
-            let ending = match prepared {
-                Ok(Prepared::ToSend(root, file)) if room.take(file.stat.size) => {
-                    files.push((at, root, file));
-                    continue;
-                }
-                // Larger than it was: it has its own turn.
-                Ok(Prepared::ToSend(..)) => put_back(),
-                Ok(Prepared::Ended(ending)) => ending,
-                Err(Trouble::Failure(failure)) => self.uploader.failed(errand, failure, None),
-                Err(Trouble::Ledger(error)) => return Err(error),
-            };
-            self.endings[at] = Some(ending);
-        }
-        Ok(files)
+        room.take(file.stat.size);
+        let endings = vec![None; claims.len()];
+        let (policy, patience) = (policy.clone(), *patience);
+        Self { claims, policy, patience, room, heaps: Vec::new(), endings, is_answered: false }
     }
 
-    /// Reads the files whole. Those that cannot be read, or are another version by now, have ended.
-    async fn read(&mut self, files: Vec<(usize, Arc<OpenRoot>, ToSend)>) -> Vec<Parcel> {
-        let (claims, clock) = (Arc::clone(self.claims), self.uploader.queue.clock());
-        let read = blocking(move || {
-            let each = |(at, root, file): (usize, Arc<OpenRoot>, ToSend)| {
-                let read_from = clock.timestamp();
-                let read = read_whole(&root, &claims[at], &file);
-                (at, root, file, read_from, read)
-            };
-            files.into_iter().map(each).collect::<Vec<_>>()
-        })
-        .await;
-        let mut parcels = Vec::new();
-        for (at, root, file, read_from, read) in read {
-            match read {
-                Ok((content, bytes)) => parcels.push(Parcel { at, root, file, read_from, content, bytes }),
-                Err(error) => {
-                    let nothing_sent = Err(Fault::Moved);
-                    match self.errand(at).sent(&file, nothing_sent, Some(Err(error)), read_from, clock.now()) {
-                        Ok(ending) => self.endings[at] = Some(ending),
-                        Err(failure) => self.fail(at, failure, self.uploader.gate_word(None)),
-                    }
-                }
-            }
-        }
-        parcels
+    /// The claims, the first of all first. Places count from there.
+    #[must_use]
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
     }
 
-    /// Sends what was read: all together, and in halves as long as they are refused.
-    async fn send(&mut self, dir: &RemoteDir, parcels: Vec<Parcel>, pass: Pass<'_>) {
-        let mut heaps = vec![parcels];
-        let mut is_asked = false;
-        while let Some(mut heap) = heaps.pop() {
-            let failure = match heap.as_slice() {
-                [] => continue,
-                [parcel] => match self.send_one(parcel).await {
-                    Some(failure) => failure,
-                    None => {
-                        is_asked = true;
-                        continue;
-                    }
-                },
-                [_, _, ..] => match self.send_many(dir, &heap).await {
-                    Ok(()) => {
-                        is_asked = true;
-                        continue;
-                    }
-                    Err(failure) if failure.is_about_the_files() => {
-                        let rest = heap.split_off(heap.len() / 2);
-                        heaps.extend([rest, heap]);
-                        continue;
-                    }
-                    Err(failure) if failure.is_for_lack_of_sessions() && self.uploader.roads.lacks_sessions() => {
-                        is_asked = true;
-                        self.put_back(&heap);
-                        continue;
-                    }
-                    Err(failure) => Failure { is_unsure: failure.is_unsure(), ..failure.fault.into() },
-                },
-            };
-            // The others would fare no better now, and have not failed.
-            heaps.iter().for_each(|heap| self.put_back(heap));
-            let word = self.uploader.gate_word(pass.fail(&failure.fault));
-            let is_alone = heap.len() == 1;
-            let is_over_some_time =
-                matches!(failure.fault, Fault::Unreachable(_) | Fault::Busy { .. } | Fault::Credentials(_));
-            if is_over_some_time && !failure.is_unsure {
-                // Nothing of them was sent, and sessions have no part in it: one file is enough to tell of the trouble, and
-                // the others may go together again when it is over.
-                self.put_back(&heap.split_off(1));
-            }
-            for parcel in &heap {
-                let failure = if is_alone { failure.clone() } else { of_one(&failure, parcel) };
-                self.fail(parcel.at, failure, word);
-            }
-            return;
-        }
-        if is_asked {
-            pass.succeed();
-        }
+    /// The errand of the claim at a place.
+    #[must_use]
+    pub fn errand(&self, at: usize) -> Errand<'_> {
+        Errand::new(&self.claims[at], &self.policy, &self.patience)
     }
 
-    /// Sends one by itself. Returns its failure if that concerns the whole account.
-    async fn send_one(&mut self, parcel: &Parcel) -> Option<Failure> {
-        let Parcel { at, root, file, .. } = parcel;
-        match self.uploader.send(self.errand(*at), self.folder, &self.claims[*at], root, file).await {
-            Ok(ending) => self.endings[*at] = Some(ending),
-            Err(failure) if failure.fault.scope() == Scope::Account => return Some(failure),
-            Err(failure) => self.fail(*at, failure, self.uploader.gate_word(None)),
+    /// The file at a place among the others is ready to be sent. Returns whether it comes along.
+    #[must_use]
+    pub fn takes(&mut self, at: usize, file: &ToSend) -> bool {
+        let fits = self.room.take(file.stat.size);
+        if !fits {
+            // Larger than it was: it has its own turn.
+            self.put_back(at);
         }
-        None
+        fits
     }
 
-    /// Sends several in a session.
-    async fn send_many(&mut self, dir: &RemoteDir, heap: &[Parcel]) -> Result<(), SessionFailure> {
-        let names: Vec<&str> = heap.iter().map(|parcel| parcel.file.name.as_str()).collect();
-        let bytes = heap.iter().map(|parcel| parcel.bytes.len() as u64).sum();
-        let files = Files { dir, comment: &self.folder.comment, names: &names, bytes };
-        let body = |at: usize| stream::iter([Ok(heap[at].bytes.clone())]);
-        let listing = self.uploader.client.session(&files, body).await?;
-        let hashes: Vec<Option<Cid>> = names.iter().map(|name| listing.hash(name).cloned()).collect();
-        if hashes.iter().all(Option::is_none) {
-            let fault = Fault::Protocol("its session has no usable hash for any file".into());
-            return Err(SessionFailure { fault, stage: Stage::Waiting });
-        }
-        let stored_at = self.uploader.queue.clock().now();
-        for (Parcel { at, file, read_from, content, .. }, hash) in heap.iter().zip(hashes) {
-            let ended = match hash {
-                Some(hash) => self.errand(*at).sent(file, Ok(hash), Some(Ok(content.clone())), *read_from, stored_at),
-                None => Err(Fault::Session("it has no usable hash for it".into()).into()),
-            };
-            match ended {
-                Ok(ending) => self.endings[*at] = Some(ending),
-                Err(failure) => self.fail(*at, failure, self.uploader.gate_word(None)),
-            }
-        }
-        Ok(())
-    }
-
-    fn errand(&self, at: usize) -> Errand<'_> {
-        Errand::new(&self.claims[at], &self.folder.policy, &self.uploader.patience)
-    }
-
-    fn fail(&mut self, at: usize, failure: Failure, word: GateWord) {
-        let ending = self.errand(at).failed(failure, word, fastrand::f64());
+    /// The work on one has ended.
+    pub fn end(&mut self, at: usize, ending: Ending) {
         self.endings[at] = Some(ending);
     }
 
-    fn put_back(&mut self, heap: &[Parcel]) {
-        for parcel in heap {
-            self.endings[parcel.at] = Some(put_back());
+    /// One has failed. `chance` from 0.0 to 1.0 spreads what wakes together.
+    pub fn fail(&mut self, at: usize, failure: Failure, word: GateWord, chance: f64) {
+        let ending = self.errand(at).failed(failure, word, chance);
+        self.end(at, ending);
+    }
+
+    /// A file was read whole, from `read_from` on, if it was the version that was looked at: what cannot be read, or is
+    /// another version by now, stays behind. `now` is the time of day.
+    pub fn read(
+        &mut self,
+        at: usize,
+        file: ToSend,
+        read: Result<Content, ReadError>,
+        read_from: Timestamp,
+        now: Millis,
+        (word, chance): (GateWord, f64),
+    ) {
+        let error = match read {
+            Ok(content) => {
+                let parcel = Parcel { at, file, read_from, content };
+                return match self.heaps.first_mut() {
+                    Some(Heap(parcels)) => parcels.push(parcel),
+                    None => self.heaps.push(Heap(vec![parcel])),
+                };
+            }
+            Err(error) => error,
+        };
+        let nothing_sent = Err(Fault::Moved);
+        match self.errand(at).sent(&file, nothing_sent, Some(Err(error)), read_from, now) {
+            Ok(ending) => self.end(at, ending),
+            Err(failure) => self.fail(at, failure, word, chance),
         }
+    }
+
+    /// What goes next, once all are read: all together at first.
+    pub fn take_next(&mut self) -> Option<Heap> {
+        self.heaps.pop()
+    }
+
+    /// Several went in a session, and it ended so; `at` is the time of day. `lacks_sessions` is told where the service has
+    /// none, and says whether files go by themselves from now on. `word` is what the gate says to what concerns one file.
+    pub fn session_ended(
+        &mut self,
+        Heap(mut heap): Heap,
+        ended: Result<Listing, SessionFailure>,
+        at: Millis,
+        lacks_sessions: impl FnOnce() -> bool,
+        word: GateWord,
+        mut chance: impl FnMut() -> f64,
+    ) -> Fared {
+        let ended = ended.and_then(|listing| {
+            if heap.iter().any(|parcel| listing.hash(&parcel.file.name).is_some()) {
+                return Ok(listing);
+            }
+            let fault = Fault::Protocol("its session has no usable hash for any file".into());
+            Err(SessionFailure { fault, stage: Stage::Waiting })
+        });
+        match ended {
+            Ok(listing) => {
+                self.is_answered = true;
+                for parcel in heap {
+                    let place = parcel.at;
+                    match self.listed(parcel, &listing, at) {
+                        Ok(ending) => self.end(place, ending),
+                        Err(failure) => self.fail(place, failure, word, chance()),
+                    }
+                }
+            }
+            Err(failure) if failure.is_about_the_files() => {
+                let rest = heap.split_off(heap.len() / 2);
+                self.heaps.extend([Heap(rest), Heap(heap)]);
+            }
+            Err(failure) if failure.is_for_lack_of_sessions() && lacks_sessions() => {
+                self.is_answered = true;
+                heap.iter().for_each(|parcel| self.put_back(parcel.at));
+            }
+            Err(failure) => {
+                let failure = Failure { is_unsure: failure.is_unsure(), ..failure.fault.into() };
+                return Fared::Stopped(Stopped { heap: Heap(heap), failure });
+            }
+        }
+        Fared::Next
+    }
+
+    /// What a session that went well says of one of its files.
+    fn listed(&self, parcel: Parcel, listing: &Listing, at: Millis) -> Result<Ending, Failure> {
+        let Parcel { at: place, file, read_from, content } = parcel;
+        match listing.hash(&file.name).cloned() {
+            Some(hash) => self.errand(place).sent(&file, Ok(hash), Some(Ok(content)), read_from, at),
+            None => Err(Fault::Session("it has no usable hash for it".into()).into()),
+        }
+    }
+
+    /// One went by itself, and its errand ended so. `word` and `chance` as for what concerns one file.
+    pub fn alone_ended(
+        &mut self,
+        heap: Heap,
+        ended: Result<Ending, Failure>,
+        word: GateWord,
+        mut chance: impl FnMut() -> f64,
+    ) -> Fared {
+        match ended {
+            Err(failure) if failure.fault.scope() == Scope::Account => {
+                return Fared::Stopped(Stopped { heap, failure });
+            }
+            Ok(ending) => heap.0.iter().for_each(|parcel| self.end(parcel.at, ending.clone())),
+            Err(failure) => heap.0.iter().for_each(|parcel| self.fail(parcel.at, failure.clone(), word, chance())),
+        }
+        self.is_answered = true;
+        Fared::Next
+    }
+
+    /// The gate has heard of the fault, and this is its word.
+    pub fn stopped(&mut self, stopped: Stopped, word: GateWord, mut chance: impl FnMut() -> f64) {
+        let Stopped { heap: Heap(mut heap), failure } = stopped;
+        // The others would fare no better now, and have not failed.
+        for Heap(others) in std::mem::take(&mut self.heaps) {
+            others.iter().for_each(|parcel| self.put_back(parcel.at));
+        }
+        let is_alone = heap.len() == 1;
+        let is_over_some_time =
+            matches!(failure.fault, Fault::Unreachable(_) | Fault::Busy { .. } | Fault::Credentials(_));
+        if is_over_some_time && !failure.is_unsure {
+            // Nothing of them was sent, and sessions have no part in it: one file is enough to tell of the trouble, and the
+            // others may go together again when it is over.
+            heap.drain(1..).for_each(|parcel| self.put_back(parcel.at));
+        }
+        for parcel in heap {
+            let failure = if is_alone { failure.clone() } else { of_one(&failure, &parcel) };
+            self.fail(parcel.at, failure, word, chance());
+        }
+    }
+
+    /// Whether dStor answered as it should.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// How all of it ended. What has come to no end broke off by a fault of ours.
+    #[must_use]
+    pub fn ended(mut self) -> Vec<(Claim, Ending)> {
+        let endings = std::mem::take(&mut self.endings);
+        let endings: Vec<Ending> =
+            (0..).zip(endings).map(|(at, ending)| ending.unwrap_or_else(|| self.errand(at).broke())).collect();
+        self.claims.into_iter().zip(endings).collect()
+    }
+
+    fn put_back(&mut self, at: usize) {
+        self.end(at, Ending::Deferred(Duration::ZERO));
     }
 }
 
@@ -270,20 +314,4 @@ fn of_one(failure: &Failure, parcel: &Parcel) -> Failure {
         other => other.clone(),
     };
     Failure { fault, sent: None, is_unsure: failure.is_unsure, whole: Some(parcel.content.digest) }
-}
-
-fn put_back() -> Ending {
-    Ending::Deferred(Duration::ZERO)
-}
-
-/// Blocking: reads a small file to its end, if it is the version that was looked at.
-fn read_whole(root: &OpenRoot, claim: &Claim, file: &ToSend) -> Result<(Content, Bytes), ReadError> {
-    let mut pieces = Vec::new();
-    let content = Reading::open(root, &claim.path, file.stat)?.send(|piece| {
-        pieces.push(piece);
-        Ok(())
-    })?;
-    // Most files are one piece, which need not be copied.
-    let bytes = if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() };
-    Ok((content, bytes))
 }

@@ -1,6 +1,5 @@
 //! The queue: push, claim, settle, postpone, over the ledger's rows.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +10,9 @@ use tokio::sync::{Notify, watch};
 use crate::ledger::{
     Claim, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, SharedLedger, UNTIL_RESUMED, Urgency,
 };
-use crate::mirror::{Room, Timestamp};
+use crate::mirror::Timestamp;
 
+use super::pack::claim_beside;
 use super::{Ending, Folder, Stop};
 
 /// How often a full disk is tried again.
@@ -170,15 +170,7 @@ impl Queue {
         fewest: usize,
     ) -> Result<Vec<Claim>, LedgerError> {
         let (now, claim) = (self.clock.now(), claim.clone());
-        self.with_room(move |ledger| {
-            let mut room = Room::whole();
-            room.take(size);
-            ledger.claim_beside(&claim, now, fewest, |size| {
-                let fits = room.take(size);
-                (fits, if room.files() > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })
-        })
-        .await
+        self.with_room(move |ledger| claim_beside(ledger, &claim, size, fewest, now)).await
     }
 
     /// Ends the work on changes, in one transaction; all of one mirror, which may not be configured any more.

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::errand::ToSend;
+use super::pack;
 use crate::ledger::Claim;
 use crate::mirror::{Placement, Sessions, Way, Ways};
 
@@ -28,8 +29,8 @@ impl Roads {
     }
 
     /// How many others have to be due at the least to go along with a file.
-    pub(super) fn fewest_others(&self, claim: &Claim, file: &ToSend) -> Option<usize> {
-        self.ways().fewest_others(file.stat.size, claim.attempts, &file.placement, self.begun.elapsed())
+    pub(super) fn fewest_others(&self, claim: &Claim, file: &ToSend, is_probe: bool) -> Option<usize> {
+        pack::fewest_others(claim, file, is_probe, &self.ways(), self.begun.elapsed())
     }
 
     /// The service has no sessions. Returns whether files go by themselves from now on.

@@ -1,24 +1,24 @@
 //! A worker: claims a change, does what its errand asks for, and records how it ended. Those that travel together are in
-//! `pack`.
+//! `pack` and `porter`.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream};
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
+use super::alone::Alone;
 use super::errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, ToSend, words};
 use super::pace::Pass;
 use super::reader::Reader;
 use super::roads::Roads;
 use super::{Folder, Gate, ItsName, Queue, ReconcileError, Reconciler, Stop, whose_name};
-use crate::dstor::{Client, Files, SessionFailure, Standing, Upload};
+use crate::dstor::{Client, Files, Standing, Upload};
 use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId, Settlement};
 use crate::local::{Content, Look, OpenRoot, ReadError, Reading, ScanSummary, Tree as _};
-use crate::mirror::{Cid, Fault, Included, MirrorPath, Observed, Placement, RemoteDir, Skip, Way, may_have_twins};
+use crate::mirror::{Fault, Included, MirrorPath, Observed, Placement, Skip, Way, may_have_twins};
 
 /// A file whose name is in question is looked at again after this.
 const ASK_FOR_NAME_AGAIN: Duration = Duration::from_millis(500);
@@ -273,55 +273,32 @@ impl Uploader {
         loop {
             let read_from = self.queue.clock().timestamp();
             let mut reader = None;
-            let body = || {
+            let mut body = || {
                 let (pieces, started) = Reader::start(Arc::clone(root), claim.path.clone(), file.stat);
                 reader = Some(started);
                 pieces
             };
-            let (answer, is_unsure) = match (self.roads.alone(file), &file.placement) {
-                (Way::Session, Placement::Path(dir)) => match self.send_in_session(folder, dir, file, body).await {
-                    Err(failure) if failure.is_for_lack_of_sessions() && self.roads.lacks_sessions() => continue,
-                    Err(failure) => (Err(failure.fault.clone()), failure.is_unsure()),
-                    Ok(answer) => (answer, true),
-                },
+            let alone = match (self.roads.alone(file), &file.placement) {
+                (Way::Session, Placement::Path(dir)) => {
+                    let names = [file.name.as_str()];
+                    let files = Files { dir, comment: &folder.comment, names: &names, bytes: file.stat.size };
+                    let ended = self.client.session(&files, |_| body()).await;
+                    Alone::after_session(file, ended, || self.roads.lacks_sessions())
+                }
                 (Way::Direct, placement) | (Way::Session, placement @ Placement::Id(_)) => {
                     let (name, size) = (&file.name, file.stat.size);
-                    let answer =
-                        self.client.upload(&Upload { name, placement, comment: &folder.comment, size }, body).await;
-                    if matches!(answer, Err(Fault::NeedsSession(_))) && self.roads.lacks_direct(placement) {
-                        continue;
-                    }
-                    (answer, false)
+                    let upload = Upload { name, placement, comment: &folder.comment, size };
+                    let answer = self.client.upload(&upload, body).await;
+                    Alone::after_request(answer, || self.roads.lacks_direct(placement))
                 }
             };
+            let Alone::Answered(answered) = alone else { continue };
             let read: Option<Result<Content, ReadError>> = match reader {
                 Some(reader) => Some(reader.end().await),
                 None => None,
             };
-            let ended = errand.sent(file, answer, read, read_from, self.queue.clock().now());
-            return ended.map_err(|failure| {
-                // What broke on this side never came to be a whole body.
-                let is_unsure = failure.is_unsure || (is_unsure && failure.whole.is_some());
-                Failure { is_unsure, ..failure }
-            });
+            return answered.end(errand, file, read, read_from, self.queue.clock().now());
         }
-    }
-
-    async fn send_in_session<S>(
-        &self,
-        folder: &Folder,
-        dir: &RemoteDir,
-        file: &ToSend,
-        mut body: impl FnMut() -> S,
-    ) -> Result<Result<Cid, Fault>, SessionFailure>
-    where
-        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
-    {
-        let names = [file.name.as_str()];
-        let files = Files { dir, comment: &folder.comment, names: &names, bytes: file.stat.size };
-        let listing = self.client.session(&files, |_| body()).await?;
-        let missing = || Fault::Protocol("its session has no usable hash for the file".into());
-        Ok(listing.hash(&file.name).cloned().ok_or_else(missing))
     }
 }
 
