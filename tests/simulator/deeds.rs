@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use dstor_sync::mirror::{DSTORIGNORE, MirrorPath};
+use dstor_sync::mirror::{DSTORIGNORE, MirrorPath, Placement, RemoteDir, Sessions, Way};
 
 use crate::disk::{Disk, Event, MIRROR, MOUNT_POINT, OTHER_DISK};
 use crate::reach::Rare;
-use crate::remote::Fate;
+use crate::remote::{Fate, Service};
 use crate::run::{Happening, LARGEST, Run};
 use crate::tape::Deed;
+use crate::worker::Load;
 
 /// Few paths, so that deeds meet each other: a file may take a directory's place and the other way round.
 const FILES: [&str; 9] = ["x", "y", "a/x", "a/y", "a/b/x", "a/b/c/z", "c/x", "a", "c"];
@@ -24,7 +25,7 @@ impl Run {
         let directory = path(DIRECTORIES[deed.path as usize % DIRECTORIES.len()]);
         let size = [5, 5, 5, 9, 30, 0][deed.how as usize % 6];
         let before = self.disk.borrow().content(MIRROR, &file).map(<[u8]>::to_vec);
-        match (deed.kind % 100, before) {
+        match (deed.kind % 108, before) {
             (18..26, Some(old)) => self.write(&file, &self.fresh(old.len())),
             (26..32, Some(old)) => self.write(&file, &[old, self.fresh(3)].concat()),
             (32..36, Some(old)) => self.change_and_put_mtime_back(&file, old.len()),
@@ -58,6 +59,13 @@ impl Run {
             (96, _) => self.keep_writing(file, 14),
             (97, _) => self.take_ill(deed.how),
             (98, _) => self.get_well(),
+            (100..105, _) => self.save_together(deed.path, deed.how),
+            (105, _) => self.change_service(deed.how),
+            (106, _) => self.let_an_hour_pass(),
+            (107, _) => {
+                self.tell(|| "dStor restarts".into());
+                self.remote.borrow_mut().sessions.clear();
+            }
             (_, Some(old)) => {
                 self.write(&file, &self.fresh(old.len()));
                 self.after(
@@ -69,6 +77,39 @@ impl Run {
                 self.write(&file, b"again");
                 self.after(Duration::from_secs(8), Happening::Write(file, b"again".to_vec()));
             }
+        }
+    }
+
+    /// A program saves several files of a directory at once.
+    fn save_together(&self, path_number: u32, how: u32) {
+        let directory = ["", "a/", "d/"][path_number as usize % 3];
+        let count = [4, 4, 5, 7][how as usize % 4];
+        for name in ["x", "y", "m", "n", "p", "q", "r"].iter().take(count) {
+            self.write(&path(&format!("{directory}{name}")), &self.fresh(5));
+        }
+    }
+
+    /// Another dStor is there by now, with other ways.
+    fn change_service(&self, how: u32) {
+        let service = [Service::Whole, Service::WithoutSessions, Service::OnlySessions][how as usize % 3];
+        self.tell(|| format!("dStor is another by now: {service:?}"));
+        self.is_changed_service.set(true);
+        let mut remote = self.remote.borrow_mut();
+        remote.service = service;
+        remote.sessions.clear();
+    }
+
+    /// What is remembered for an hour is forgotten. Without that, an hour is like any minute.
+    fn let_an_hour_pass(&self) {
+        let now = self.now.get();
+        let probe = Placement::Path(RemoteDir::parse("").expect("the root"));
+        let is_remembered = self.setting.sessions == Sessions::Auto
+            && (self.ways.borrow().fewest_others(1, 0, &probe, now) != Some(3)
+                || self.ways.borrow().alone(1, &probe, now) != Way::Direct);
+        if is_remembered && self.is_running.get() {
+            self.tell(|| "an hour passes".into());
+            self.meet(Rare::HourPassed);
+            self.idle.set(Duration::from_secs(3_700));
         }
     }
 
@@ -183,6 +224,11 @@ impl Run {
             self.disk.borrow_mut().fill_other_disk(&path("theirs"), b"not ours", self.wall_ns());
         }
         self.disk.borrow_mut().mounted = other;
+        let workers = self.workers.borrow();
+        let packs = workers.iter().filter_map(|worker| worker.task.as_ref());
+        if packs.filter(|task| matches!(task.work.load, Load::Many(_))).count() > 0 {
+            self.meet(Rare::RootGoneInPack);
+        }
     }
 
     fn put_root_back(&self) {
@@ -208,7 +254,7 @@ impl Run {
 
     /// From now on dStor does the same wrong to every request.
     fn take_ill(&self, how: u32) {
-        let fate = Fate::ALL[how as usize % Fate::ALL.len()];
+        let fate = Fate::ILLNESSES[how as usize % Fate::ILLNESSES.len()];
         self.tell(|| format!("dStor takes ill: {fate:?}"));
         self.illness.set(Some(fate));
     }

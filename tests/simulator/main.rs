@@ -1,4 +1,4 @@
-//! The agent's decisions, driven by seeds: debouncing, deciding, the queue, retries, the token and the gate, over a folder, a
+//! The agent's decisions, driven by seeds: debouncing, deciding, the queue, packs, sessions, retries, the token and the gate, over a folder, a
 //! dStor and a clock that exist only in memory. No thread, socket or real time has a part in a run, so a seed always gives
 //! the same run, and a million of them fit into minutes.
 //!
@@ -8,11 +8,14 @@
 mod deeds;
 mod disk;
 mod minder;
+mod packs;
 mod promises;
 mod reach;
 mod remote;
 mod run;
 mod sending;
+mod sessions;
+mod shipping;
 mod tape;
 mod worker;
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 use dstor_sync::dstor::Lease;
 use dstor_sync::ledger::{LedgerError, Push, Urgency, Watching};
 use dstor_sync::local::{Difference, RuleBook, Scan, ScanSummary, Tree as _};
-use dstor_sync::mirror::{Jump, MirrorPath, Moment, Pace, Reaction, ScanEnd, TICK, Vigil, passed};
+use dstor_sync::mirror::{Jump, MirrorPath, Moment, Pace, Reaction, ScanEnd, TICK, Vigil, Ways, passed};
 use dstor_sync::upload::{ReconcileError, SAMPLE, is_familiar, push_of, walk};
 
 use crate::disk::{Disk, Held};
 use crate::reach::Rare;
 use crate::run::{Happening, RESCAN, Run};
-use crate::worker::{Stage, Worker};
+use crate::sending::Sort;
+use crate::shipping::Asks;
+use crate::worker::{Load, Stage, Task, Worker};
 
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const STILL_THERE: Duration = Duration::from_secs(5);
@@ -47,6 +49,7 @@ impl Run {
         self.ledger.recover_changes(latest).expect("written");
         self.believed.set(None);
         self.pace.replace(Pace::new(self.setting.workers));
+        self.ways.replace(Ways::new(self.setting.sessions));
         self.lease.replace(Lease::default());
         self.rules.replace(RuleBook::new(&[], true));
         *self.workers.borrow_mut() = (0..self.setting.workers).map(|_| Worker::default()).collect();
@@ -127,15 +130,7 @@ impl Run {
         for worker in workers {
             let Some(task) = worker.task else { continue };
             was_busy = true;
-            self.meet(match &task.stage {
-                Stage::Claimed => Rare::CrashClaimed,
-                Stage::Comparing { .. } => Rare::CrashReading,
-                Stage::WantsToken { .. } | Stage::Fetching { .. } => Rare::CrashReading,
-                Stage::Sending { .. } => Rare::CrashSent,
-                Stage::Answering { said: Some((200, ..)), .. } => Rare::CrashUnheard,
-                Stage::Answering { .. } => Rare::CrashSent,
-                Stage::Recording(_) => Rare::CrashUnrecorded,
-            });
+            self.meet(rare_of_crash(&task));
             self.arrives_all_the_same(task);
         }
         if !was_busy {
@@ -347,5 +342,25 @@ impl Run {
         }
         self.wake_queue();
         Ok(summary)
+    }
+}
+
+/// What a crash is that meets this.
+fn rare_of_crash(task: &Task) -> Rare {
+    let is_pack = matches!(task.work.load, Load::Many(_));
+    match &task.stage {
+        Stage::Claimed => Rare::CrashClaimed,
+        Stage::Comparing { .. } | Stage::Reading { .. } if is_pack => Rare::CrashPreparing,
+        Stage::Comparing { .. } | Stage::Reading { .. } => Rare::CrashReading,
+        Stage::Recording(ended) if ended.len() > 1 => Rare::CrashPackUnrecorded,
+        Stage::Recording(_) => Rare::CrashUnrecorded,
+        Stage::Asking(shipment, asks) => match (shipment.sort(), asks) {
+            (Sort::Open, _) => Rare::CrashOpening,
+            (Sort::Chunk, _) => Rare::CrashFilling,
+            (Sort::Status, _) => Rare::CrashWaiting,
+            (Sort::Direct, Asks::Pausing | Asks::Wants { .. } | Asks::Fetching { .. }) => Rare::CrashReading,
+            (Sort::Direct, Asks::Answering { said: Some((200, ..)), .. }) => Rare::CrashUnheard,
+            (Sort::Direct, Asks::Sending { .. } | Asks::Answering { .. }) => Rare::CrashSent,
+        },
     }
 }

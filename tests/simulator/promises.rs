@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use dstor_sync::ledger::EntryState;
 use dstor_sync::local::Tree as _;
-use dstor_sync::mirror::{Digest, MirrorPath, Observed, State};
+use dstor_sync::mirror::{Digest, MirrorPath, Observed, Sessions, State};
 
 use crate::disk::{Disk, Held, MIRROR};
-use crate::remote::{Fate, Remote};
+use crate::reach::Rare;
+use crate::remote::{Fate, Remote, Service};
 use crate::run::{Happening, LARGEST, Run};
+use crate::sending::Sort;
 
 /// Requests in a minute to a dStor that only fails, at the most.
 const MOST_A_MINUTE: usize = 12;
@@ -30,13 +32,14 @@ impl Run {
         self.rows_checked.set(self.rows_checked.get() + 1);
         let remote_path = self.remote_path(path).unwrap_or_default();
         match row.held {
-            Some(held) if self.remote.borrow().has_acknowledged(&remote_path, &held.digest) => {}
+            Some(held) if self.remote.borrow().has_acknowledged(&remote_path, &held.digest, &held.hash) => {}
             _ => self.break_promise(format!("{path} is called stored, and dStor never said so of these bytes")),
         }
     }
 
     /// P1 for all of them, and that what is called stored without a doubt is what dStor holds under that name now.
     pub(crate) fn check_all_rows(&self) {
+        self.let_sessions_end();
         let mut wrong = None;
         self.ledger
             .entries(self.mirror, &MirrorPath::top(), |entry| {
@@ -50,9 +53,9 @@ impl Run {
                     wrong = Some(format!("{} is called stored without a hash", entry.path));
                     return false;
                 };
-                if !remote.has_acknowledged(&remote_path, &held.digest) {
+                if !remote.has_acknowledged(&remote_path, &held.digest, &held.hash) {
                     wrong = Some(format!("{} is called stored, and dStor never said so of these bytes", entry.path));
-                } else if recorded.digest.is_some() && remote.holds.get(&remote_path) != Some(&held.digest) {
+                } else if recorded.digest.is_some() && remote.holds(&remote_path) != Some(&held.digest) {
                     wrong = Some(format!("{} is called stored, and dStor holds other bytes there by now", entry.path));
                 }
                 wrong.is_none()
@@ -63,8 +66,14 @@ impl Run {
         }
     }
 
+    fn let_sessions_end(&self) {
+        for _ in 0..self.remote.borrow_mut().catch_up(self.now.get()) {
+            self.meet(Rare::SessionEndedLate);
+        }
+    }
+
     /// P5: a dStor that only fails is asked at most so often in a minute.
-    pub(crate) fn note_request(&self, fate: Fate) {
+    pub(crate) fn note_request(&self, sort: Sort, fate: Fate) {
         let mut failures = self.failures.borrow_mut();
         match fate {
             // Of the account or the service: nobody else would fare better.
@@ -78,9 +87,22 @@ impl Run {
             | Fate::Busy429Garbage
             | Fate::Quota403
             | Fate::Portal
-            | Fate::NoHash
             | Fate::Truncated
             | Fate::Redirect => failures.push_back(self.now.get()),
+            Fate::NoHash if matches!(sort, Sort::Direct | Sort::Open) => failures.push_back(self.now.get()),
+            Fate::TooLarge413 | Fate::Refused400 if sort == Sort::Open => failures.push_back(self.now.get()),
+            // What becomes of a session shows at its end; what a service without any is worth, with the next file.
+            Fate::Well | Fate::ForeignHash | Fate::NoHash if sort != Sort::Direct => {}
+            Fate::TooLarge413 | Fate::Refused400 if sort == Sort::Status => {}
+            Fate::NoHash => {}
+            Fate::NoSessions
+            | Fate::SessionFails
+            | Fate::SessionStuck
+            | Fate::SessionSlow
+            | Fate::SessionLate
+            | Fate::NameMissing
+            | Fate::HashesSwapped
+            | Fate::Restarts => {}
             Fate::Well
             | Fate::RevokeAll
             | Fate::TooLarge413
@@ -88,6 +110,24 @@ impl Run {
             | Fate::ForeignHash
             | Fate::KeyRevoked => failures.clear(),
         }
+        drop(failures);
+        self.check_pace();
+    }
+
+    /// The same for a session that has come to an end after its files were sent.
+    pub(crate) fn note_session(&self, has_listed: bool) {
+        let mut failures = self.failures.borrow_mut();
+        if has_listed {
+            failures.clear();
+        } else {
+            failures.push_back(self.now.get());
+        }
+        drop(failures);
+        self.check_pace();
+    }
+
+    fn check_pace(&self) {
+        let mut failures = self.failures.borrow_mut();
         let minute_ago = self.now.get().saturating_sub(Duration::from_secs(60));
         while failures.front().is_some_and(|at| *at < minute_ago) {
             failures.pop_front();
@@ -111,6 +151,11 @@ impl Run {
         }
         self.mend_key();
         self.get_well();
+        // One that lacks a way may have to be asked again in an hour, or for ever where that way is asked for.
+        let is_as_ever = self.remote.borrow().service == self.setting.service && !self.is_changed_service.get();
+        if self.setting.sessions != Sessions::Auto || !is_as_ever || self.setting.service == Service::OnlySessions {
+            self.remote.borrow_mut().service = Service::Whole;
+        }
         self.is_calm.set(true);
         self.scans_done.set(0);
         self.after(Duration::from_secs(25), Happening::Start);
@@ -131,6 +176,7 @@ impl Run {
         if outlook.claimed > 0 || outlook.next_due_at.is_some() {
             return Err(format!("the queue is not empty: {outlook:?}"));
         }
+        self.let_sessions_end();
         let root = Held { disk: &self.disk, tree: MIRROR };
         let paths: Vec<MirrorPath> = self.disk.borrow().nodes().keys().cloned().collect();
         for path in paths {
@@ -151,7 +197,7 @@ impl Run {
                 return Err(format!("{path} is called stored, and what is stored are not its bytes"));
             }
             let remote_path = self.remote_path(&path).unwrap_or_default();
-            if self.remote.borrow().holds.get(&remote_path) != Some(&digest) {
+            if self.remote.borrow().holds(&remote_path) != Some(&digest) {
                 return Err(format!("dStor does not hold the bytes of {path}"));
             }
         }

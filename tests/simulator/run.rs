@@ -8,7 +8,7 @@ use std::time::Duration;
 use dstor_sync::dstor::Lease;
 use dstor_sync::ledger::{Ledger, Millis, MirrorId, MirrorSettings};
 use dstor_sync::local::RuleBook;
-use dstor_sync::mirror::{MirrorPath, Moment, Pace, Placement, Policy, RemoteDir, Timestamp};
+use dstor_sync::mirror::{MirrorPath, Moment, Pace, Placement, Policy, RemoteDir, Timestamp, Ways};
 use dstor_sync::upload::Patience;
 
 use crate::disk::{Disk, Held};
@@ -99,6 +99,11 @@ pub(crate) struct Run {
     pub(crate) minder: RefCell<Minder>,
     pub(crate) workers: RefCell<Vec<Worker>>,
     pub(crate) pace: RefCell<Pace>,
+    pub(crate) ways: RefCell<Ways>,
+    /// Whether another dStor took the place of the first.
+    pub(crate) is_changed_service: Cell<bool>,
+    /// How much longer than usual the next deed is waited for.
+    pub(crate) idle: Cell<Duration>,
     pub(crate) lease: RefCell<Lease<u64, u64>>,
     /// The key in the agent's configuration.
     pub(crate) key_file: Cell<u64>,
@@ -169,8 +174,10 @@ pub(crate) fn play(script: &Script, tells: bool) -> Outcome {
 
 impl Run {
     fn new(script: &Script, tells: bool) -> Self {
-        let policy =
-            Policy { placement: Placement::Path(RemoteDir::parse("Docs").expect("a path")), max_file_size: LARGEST };
+        let policy = Policy {
+            placement: Placement::Path(RemoteDir::parse(script.setting.place).expect("a path")),
+            max_file_size: LARGEST,
+        };
         let (ledger, number) = ledger_for_a_run();
         let settings = MirrorSettings {
             service: "simulated".into(),
@@ -189,7 +196,7 @@ impl Run {
             faults: RefCell::new(script.faults.clone()),
             setting: script.setting,
             disk: RefCell::new(Disk::new(script.setting.tick_ms)),
-            remote: RefCell::default(),
+            remote: RefCell::new(Remote::new(script.setting.service)),
             ledger,
             mirror,
             policy,
@@ -207,6 +214,9 @@ impl Run {
             minder: RefCell::new(Minder::Absent),
             workers: RefCell::default(),
             pace: RefCell::new(Pace::new(1)),
+            ways: RefCell::new(Ways::new(script.setting.sessions)),
+            is_changed_service: Cell::default(),
+            idle: Cell::default(),
             lease: RefCell::default(),
             key_file: Cell::default(),
             rules: RefCell::new(RuleBook::new(&[], true)),
@@ -285,7 +295,7 @@ impl Run {
                 if let Some(deed) = next {
                     self.do_deed(deed);
                     let pause = [0, 1, 3, 30, 400, 1_500, 3_000, 12_000, 45_000][deed.pause as usize % 9];
-                    self.after(Duration::from_millis(pause), Happening::Deed);
+                    self.after(self.idle.take() + Duration::from_millis(pause), Happening::Deed);
                 }
             }
             Happening::KeepWriting(path, more) => self.keep_writing(path, more),

@@ -5,17 +5,26 @@ use std::time::Duration;
 use dstor_sync::dstor::Granted;
 use dstor_sync::ledger::Claim;
 use dstor_sync::local::{Content, ReadError, Tree as _};
-use dstor_sync::mirror::{CidBuilder, Digest, EMPTIED, Fault, MirrorPath, Observed, Stat, State};
-use dstor_sync::upload::ToSend;
+use dstor_sync::mirror::{CidBuilder, Digest, EMPTIED, Fault, MirrorPath, Observed, Placement, Stat, State};
 
 use crate::disk::Held;
 use crate::reach::Rare;
-use crate::remote::{Fate, Remote, Said, TOKEN_LIFE, read};
+use crate::remote::{Fate, Remote, Said, Service, TOKEN_LIFE, read};
 use crate::run::Run;
-use crate::worker::{Stage, Task};
+use crate::shipping::{Asks, Cargo, Request, Shipment};
+use crate::worker::{Load, Stage, Task, Work};
 
 /// A request in which nothing moves is given up after this.
-const STALL: Duration = Duration::from_secs(60);
+pub(crate) const STALL: Duration = Duration::from_secs(60);
+
+/// Sorts of requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sort {
+    Direct,
+    Open,
+    Chunk,
+    Status,
+}
 
 impl Run {
     /// Opens the file if it is this version: what its bytes are at first.
@@ -51,70 +60,137 @@ impl Run {
         (Ok(Content { digest: Digest::of(&bytes), cid: Some(cid.finish()) }), bytes)
     }
 
-    /// A request's body comes to its end: what dStor says to it, what was read for it, and when the answer is here.
+    /// A request comes to its end: what dStor says to it, and when the answer is here.
     pub(crate) fn arrive(
         &self,
-        claim: &Claim,
-        tree: usize,
-        file: &ToSend,
+        work: &Work,
+        shipment: &mut Shipment,
         token: u64,
         first: Option<Vec<u8>>,
-    ) -> (Said, Result<Content, ReadError>, Duration) {
+    ) -> (Said, Duration) {
         let wait = self.latency();
-        let (read, bytes) = self.read_end(tree, &claim.path, &file.stat, first);
-        if read.is_err() {
-            // A body that ends with an error leaves nothing on dStor.
-            return (None, read, wait);
+        let mut files = Vec::new();
+        match (&shipment.cargo, shipment.sort()) {
+            (Cargo::Lone { at, file, .. }, Sort::Direct | Sort::Chunk) => {
+                let claim = work.claim(*at);
+                let (read, bytes) = self.read_end(work.tree, &claim.path, &file.stat, first);
+                let is_whole = read.is_ok();
+                shipment.read = Some(read);
+                if !is_whole {
+                    // A body that ends with an error leaves nothing on dStor.
+                    return (None, wait);
+                }
+                self.check_not_emptied(claim, &bytes);
+                files.push((file.name.clone(), bytes));
+            }
+            (Cargo::Heap(heap), Sort::Chunk) => {
+                let Load::Many(many) = &work.load else { unreachable!("a heap is part of a pack") };
+                for parcel in heap.parcels() {
+                    let bytes = many.bytes[&parcel.at()].clone();
+                    self.check_not_emptied(work.claim(parcel.at()), &bytes);
+                    files.push((parcel.file().name.clone(), bytes));
+                }
+            }
+            _ => {}
         }
+        let sort = shipment.sort();
+        let fates = match sort {
+            Sort::Direct => Fate::DIRECT,
+            Sort::Open => Fate::OPENING,
+            Sort::Chunk => Fate::CHUNK,
+            Sort::Status => Fate::STATUS,
+        };
+        let mut faults = self.faults.borrow_mut();
+        let fate = fates[faults.harm(fates.len() as u32) as usize];
+        let fate = if fate == Fate::Well { self.illness.get().unwrap_or(fate) } else { fate };
+        let is_early = fate != Fate::Well && faults.harm(4) == 1;
+        drop(faults);
+        // Nobody is told once that it has sessions only and then that it has none.
+        let is_nonsense = fate == Fate::NoSessions && self.remote.borrow().service == Service::OnlySessions;
+        let fate = if is_nonsense { Fate::Well } else { fate };
+        self.tell(|| format!("{sort:?} of {} arrives: {fate:?}", self.names(work, shipment)));
+        self.leave_trace(64 + fate as u64 + ((sort as u64) << 8));
+        self.note_fate(sort, fate, token);
+        self.note_request(sort, fate);
+        let said = self.answer(shipment, &files, token, fate);
+        if is_early && matches!(fate, Fate::Error500 | Fate::TooLarge413 | Fate::Quota403) && shipment.read.is_some() {
+            self.meet(Rare::EarlyAnswer);
+            shipment.read = Some(Err(ReadError::Abandoned));
+        }
+        let wait = if matches!(fate, Fate::StalledBefore | Fate::StalledAfter) { STALL } else { wait };
+        (said, wait)
+    }
+
+    /// What dStor says to a request.
+    fn answer(&self, shipment: &Shipment, files: &[(String, Vec<u8>)], token: u64, fate: Fate) -> Said {
+        let (mut remote, now) = (self.remote.borrow_mut(), self.now.get());
+        match &shipment.request {
+            Request::Direct => {
+                let (name, bytes) = &files[0];
+                remote.take(&Remote::path(shipment.placement(), name), bytes, token, fate, now)
+            }
+            Request::Open(_) => {
+                let Placement::Path(dir) = shipment.placement() else {
+                    unreachable!("no session has a number's place")
+                };
+                remote.open(dir.as_str(), token, fate, now)
+            }
+            Request::Chunk(session, _) => remote.fill(*session, files.to_vec(), token, fate, now),
+            Request::Status(session, _) => remote.status(*session, token, fate, now),
+        }
+    }
+
+    fn check_not_emptied(&self, claim: &Claim, bytes: &[u8]) {
         // One that counts as gone by now, as another directory was accepted meanwhile, is a new file when it is back.
         let was_stored = claim.recorded.is_some_and(|row| row.state == State::Stored);
         if bytes.is_empty() && was_stored && claim.code.as_deref() == Some(EMPTIED) {
             self.break_promise(format!("{} is sent empty although nobody accepted that", claim.path));
         }
-        let mut faults = self.faults.borrow_mut();
-        let fate = Fate::ALL[faults.harm(Fate::ALL.len() as u32) as usize];
-        let fate = if fate == Fate::Well { self.illness.get().unwrap_or(fate) } else { fate };
-        let is_early = fate != Fate::Well && faults.harm(4) == 1;
-        drop(faults);
-        self.tell(|| format!("{} arrives: {fate:?}", claim.path));
-        self.leave_trace(64 + fate as u64);
-        self.note_fate(fate, token);
-        self.note_request(fate);
-        if is_early && matches!(fate, Fate::Error500 | Fate::TooLarge413 | Fate::Quota403) {
-            self.meet(Rare::EarlyAnswer);
-            let said = self.remote.borrow_mut().take("", &[], token, fate, self.now.get());
-            return (said, Err(ReadError::Abandoned), wait);
-        }
-        let path = Remote::path(&file.placement, &file.name);
-        let said = self.remote.borrow_mut().take(&path, &bytes, token, fate, self.now.get());
-        let wait = if matches!(fate, Fate::StalledBefore | Fate::StalledAfter) { STALL } else { wait };
-        (said, read, wait)
     }
 
-    fn note_fate(&self, fate: Fate, token: u64) {
+    fn note_fate(&self, sort: Sort, fate: Fate, token: u64) {
         if fate == Fate::Well && !self.remote.borrow().takes(token, self.now.get()) {
             self.meet(Rare::TokenExpired);
         }
+        let is_direct = sort == Sort::Direct;
         match fate {
             Fate::Well | Fate::Error500 => {}
+            Fate::ResetBefore if sort == Sort::Chunk => self.meet(Rare::SessionResetBefore),
             Fate::ResetBefore => self.meet(Rare::ResetBeforeStore),
-            Fate::StoredUnheard => self.meet(Rare::StoredUnheard),
+            Fate::StoredUnheard if sort == Sort::Chunk => self.meet(Rare::SessionUnheard),
+            Fate::StoredUnheard if is_direct => self.meet(Rare::StoredUnheard),
             Fate::StalledBefore | Fate::StalledAfter => self.meet(Rare::Stalled),
             Fate::RevokeAll => self.meet(Rare::TokenRevoked),
+            Fate::Busy503 | Fate::Busy429Date | Fate::Busy429Garbage if !is_direct => {
+                self.meet(Rare::SessionToldToWait)
+            }
             Fate::Busy503 | Fate::Busy429Date | Fate::Busy429Garbage => self.meet(Rare::ToldToWait),
             Fate::Quota403 => self.meet(Rare::Quota),
-            Fate::TooLarge413 | Fate::Refused400 => self.meet(Rare::RefusedFile),
+            Fate::TooLarge413 | Fate::Refused400 if is_direct => self.meet(Rare::RefusedFile),
             Fate::Portal | Fate::Redirect | Fate::Truncated => self.meet(Rare::Portal),
-            Fate::NoHash => {}
+            Fate::ForeignHash | Fate::HashesSwapped if sort == Sort::Chunk => self.meet(Rare::SessionForeignHash),
             Fate::ForeignHash => self.meet(Rare::ForeignHash),
             Fate::KeyRevoked => self.meet(Rare::KeyRefused),
+            Fate::SessionSlow if sort == Sort::Chunk => self.meet(Rare::SessionSlow),
+            Fate::StoredUnheard
+            | Fate::TooLarge413
+            | Fate::Refused400
+            | Fate::NoHash
+            | Fate::NoSessions
+            | Fate::SessionFails
+            | Fate::SessionStuck
+            | Fate::SessionSlow
+            | Fate::SessionLate
+            | Fate::NameMissing
+            | Fate::HashesSwapped
+            | Fate::Restarts => {}
         }
     }
 
     pub(crate) fn met_refusal(&self, token: u64) {
         let workers = self.workers.borrow();
         let others = workers.iter().filter_map(|worker| worker.task.as_ref()).filter(|task| match &task.stage {
-            Stage::Sending { sends, .. } | Stage::Answering { sends, .. } => *sends.token() == token,
+            Stage::Asking(_, Asks::Sending { sends, .. } | Asks::Answering { sends, .. }) => *sends.token() == token,
             _ => false,
         });
         if others.count() > 0 {
@@ -144,15 +220,26 @@ impl Run {
 
     /// The agent is gone in the middle of a request: it may have come through all the same.
     pub(crate) fn arrives_all_the_same(&self, task: Task) {
-        if let Stage::Sending { file, sends, first, .. } = task.stage
-            && self.faults.borrow_mut().choice(2) == 1
-        {
-            let (read, bytes) = self.read_end(task.tree, &task.claim.path, &file.stat, first);
-            if read.is_ok() {
-                let path = Remote::path(&file.placement, &file.name);
-                let token = *sends.token();
-                self.remote.borrow_mut().take(&path, &bytes, token, Fate::StoredUnheard, self.now.get());
-            }
+        let Task { work, stage } = task;
+        let Stage::Asking(shipment, Asks::Sending { sends, first }) = stage else { return };
+        if !matches!(shipment.sort(), Sort::Direct | Sort::Chunk) || self.faults.borrow_mut().choice(2) == 0 {
+            return;
         }
+        let mut files = Vec::new();
+        match (&shipment.cargo, &work.load) {
+            (Cargo::Lone { at, file, .. }, _) => {
+                let (read, bytes) = self.read_end(work.tree, &work.claim(*at).path, &file.stat, first);
+                if read.is_err() {
+                    return;
+                }
+                files.push((file.name.clone(), bytes));
+            }
+            (Cargo::Heap(heap), Load::Many(many)) => {
+                let each = heap.parcels().iter();
+                files.extend(each.map(|parcel| (parcel.file().name.clone(), many.bytes[&parcel.at()].clone())));
+            }
+            (Cargo::Heap(_), Load::One(_)) => {}
+        }
+        self.answer(&shipment, &files, *sends.token(), Fate::StoredUnheard);
     }
 }

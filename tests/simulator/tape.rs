@@ -1,7 +1,9 @@
 //! Two tapes drive a run: what people do, and what goes wrong. They are apart so that a failure shrinks: taking out a deed
 //! does not shift what goes wrong, and blanking a fault leaves the deeds as they are.
 
-use crate::remote::Fate;
+use dstor_sync::mirror::Sessions;
+
+use crate::remote::{Fate, Service};
 
 /// A thing that a person does, with what it is done to. How numbers become deeds is `deeds`' business.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +97,12 @@ pub(crate) struct Setting {
     pub(crate) is_stocked: bool,
     /// What dStor does wrong to every request at the beginning.
     pub(crate) illness: Option<Fate>,
+    /// Whether files that are due together travel together.
+    pub(crate) sessions: Sessions,
+    /// Which ways dStor has at the beginning.
+    pub(crate) service: Service,
+    /// Where the mirror is on dStor.
+    pub(crate) place: &'static str,
 }
 
 impl Script {
@@ -109,9 +117,18 @@ impl Script {
             // Answers without sense have to come eight times in a row for a file to be given up.
             illness: match rng.u32(..24) {
                 0 => Some(Fate::NoHash),
-                1 => Some(Fate::ALL[rng.usize(..Fate::ALL.len())]),
+                1 => Some(Fate::ILLNESSES[rng.usize(..Fate::ILLNESSES.len())]),
                 _ => None,
             },
+            sessions: [Sessions::Auto, Sessions::Auto, Sessions::Auto, Sessions::Always, Sessions::Never]
+                [rng.usize(..5)],
+            service: match rng.u32(..16) {
+                0 => Service::WithoutSessions,
+                1 => Service::OnlySessions,
+                _ => Service::Whole,
+            },
+            // To the second no plain header leads.
+            place: if rng.u32(..8) == 0 { "Bücher" } else { "Docs" },
         };
         let deeds = (0..rng.usize(4..40))
             .map(|_| Deed { pause: rng.u32(..), kind: rng.u32(..), path: rng.u32(..), how: rng.u32(..) })

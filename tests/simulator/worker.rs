@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use dstor_sync::dstor::exchange::{self, Next as Answered, Sends, WantsToken};
-use dstor_sync::dstor::{Standing, Want, Wish};
 use dstor_sync::ledger::{Below, Claim, Settlement};
-use dstor_sync::local::{Content, ReadError, Tree as _};
+use dstor_sync::local::{Look, Tree as _};
 use dstor_sync::mirror::{Digest, Enter, Fault, Included, Left, MirrorPath, Observed, Ticket, Timestamp};
 use dstor_sync::upload::{Ending, Errand, Failure, GateWord, Next, ToSend};
 
+use crate::packs::Many;
 use crate::reach::Rare;
-use crate::remote::{Said, read};
 use crate::run::{Happening, Run};
+use crate::shipping::{Asks, Cargo, Shipment};
 
 /// The queue is looked at again at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -35,21 +34,56 @@ enum Waits {
 }
 
 pub(crate) struct Task {
-    pub(crate) claim: Claim,
-    ticket: Option<Ticket>,
-    pub(crate) tree: usize,
+    pub(crate) work: Work,
     pub(crate) stage: Stage,
 }
 
-/// Where the work on a change is.
+/// What a worker works on, and by what right.
+pub(crate) struct Work {
+    pub(crate) load: Load,
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) tree: usize,
+}
+
+pub(crate) enum Load {
+    One(Claim),
+    Many(Box<Many>),
+}
+
+/// Where the work is.
 pub(crate) enum Stage {
     Claimed,
-    Comparing { file: ToSend, known: Digest, read_from: Timestamp, first: Option<Vec<u8>> },
-    WantsToken { file: ToSend, read_from: Timestamp, wants: WantsToken, wish: Wish },
-    Fetching { file: ToSend, read_from: Timestamp, wants: WantsToken, order: dstor_sync::dstor::Order<u64> },
-    Sending { file: ToSend, read_from: Timestamp, sends: Sends<u64>, first: Option<Vec<u8>> },
-    Answering { file: ToSend, read_from: Timestamp, sends: Sends<u64>, said: Said, read: Result<Content, ReadError> },
-    Recording(Ending),
+    Comparing {
+        at: usize,
+        file: ToSend,
+        known: Digest,
+        read_from: Timestamp,
+        first: Option<Vec<u8>>,
+    },
+    /// A pack is read.
+    Reading {
+        files: Vec<(usize, ToSend, Option<Vec<u8>>)>,
+        read_from: Timestamp,
+    },
+    Asking(Box<Shipment>, Asks),
+    Recording(Vec<(Claim, Ending)>),
+}
+
+impl Work {
+    pub(crate) fn claims(&self) -> &[Claim] {
+        match &self.load {
+            Load::One(claim) => std::slice::from_ref(claim),
+            Load::Many(many) => many.pack.claims(),
+        }
+    }
+
+    pub(crate) fn claim(&self, at: usize) -> &Claim {
+        &self.claims()[at]
+    }
+
+    pub(crate) fn errand<'a>(&'a self, run: &'a Run, at: usize) -> Errand<'a> {
+        Errand::new(self.claim(at), &run.policy, &run.patience)
+    }
 }
 
 impl Run {
@@ -86,6 +120,14 @@ impl Run {
 
     pub(crate) fn wake_queue(&self) {
         self.wake_those_who(Waits::ForQueue);
+    }
+
+    pub(crate) fn wake_those_who_wait_for_a_token(&self) {
+        self.wake_those_who(Waits::ForToken);
+    }
+
+    pub(crate) fn wait_for_token(&self, worker: usize) {
+        self.wait(worker, Waits::ForToken);
     }
 
     fn wait(&self, worker: usize, waits: Waits) {
@@ -138,10 +180,11 @@ impl Run {
             return;
         };
         self.tell(|| format!("worker {worker} claims {}", claim.path));
-        self.put(worker, Task { claim, ticket: Some(ticket), tree: 0, stage: Stage::Claimed }, self.latency());
+        let work = Work { load: Load::One(claim), ticket: Some(ticket), tree: 0 };
+        self.put(worker, Task { work, stage: Stage::Claimed }, self.latency());
     }
 
-    fn leave(&self, ticket: Ticket, how: Left<'_>) -> Option<Duration> {
+    pub(crate) fn leave(&self, ticket: Ticket, how: Left<'_>) -> Option<Duration> {
         let chance = self.faults.borrow_mut().chance();
         let mut pace = self.pace.borrow_mut();
         let limit = pace.in_flight_limit();
@@ -157,211 +200,184 @@ impl Run {
         closed_for
     }
 
-    fn put(&self, worker: usize, task: Task, wait: Duration) {
+    pub(crate) fn put(&self, worker: usize, task: Task, wait: Duration) {
         self.workers.borrow_mut()[worker].task = Some(task);
         self.wake_worker_after(worker, wait);
     }
 
     fn go_on_with(&self, worker: usize, task: Task) {
-        let Task { claim, ticket, tree, stage } = task;
-        let errand = Errand::new(&claim, &self.policy, &self.patience);
-        let next = match stage {
+        let Task { mut work, stage } = task;
+        match stage {
             Stage::Claimed => {
-                let Some(root) = self.open_root() else {
-                    self.meet(Rare::RootMissingInWork);
-                    return self.fail(worker, claim, ticket, Fault::RootMissing.into());
-                };
-                let tree = root.tree;
-                let look = root.look(&claim.path).expect("memory can be read");
-                let is_included = match look.observed {
-                    Observed::Missing => true,
-                    observed => {
-                        let judged = self.rules.borrow().judge(&root, &claim.path, observed.is_directory());
-                        judged.expect("memory can be read") == Included::Yes
-                    }
-                };
-                let next = errand.looked(&look, is_included, self.wall_ms());
-                if matches!(next, Next::Send(_))
-                    && claim.is_unsure
-                    && claim.recorded.is_some_and(|row| row.digest.is_some())
-                {
-                    self.meet(Rare::SentForDoubt);
-                }
-                return self.go_to(worker, claim, ticket, tree, next);
+                let Some(looked) = self.look(work.claim(0)) else { return self.fail(worker, work, 0, root_missing()) };
+                work.tree = looked.tree;
+                let next = self.after_look(&work, 0, &looked);
+                self.go_to(worker, work, 0, next);
             }
-            Stage::Comparing { file, known, read_from, first } => {
-                let read = self.read_end(tree, &claim.path, &file.stat, first).0;
+            Stage::Comparing { at, file, known, read_from, first } => {
+                let claim = work.claim(at);
+                let read = self.read_end(work.tree, &claim.path, &file.stat, first).0;
                 let was_racy =
                     claim.recorded.is_some_and(|row| row.stat != file.stat && row.stat.mtime == file.stat.mtime);
-                match errand.compared(file, known, read, read_from) {
+                match work.errand(self, at).compared(file, known, read, read_from) {
                     Ok(next) => {
                         if matches!(next, Next::Send(_)) && was_racy {
                             self.meet(Rare::RacyCaught);
                         }
-                        next
+                        self.go_to(worker, work, at, next);
                     }
-                    Err(failure) => return self.fail(worker, claim, ticket, failure),
+                    Err(failure) => self.fail(worker, work, at, failure),
                 }
             }
-            Stage::WantsToken { file, read_from, wants, wish } => {
-                let had = self.lease.borrow().standing() == Standing::Accepted;
-                let key = self.key_file.get();
-                let want = self.lease.borrow_mut().want(&wish, || Ok(Some(key)), self.now.get());
-                match want {
-                    Want::Use(leased) => {
-                        let first = self.read_begin(tree, &claim.path, &file.stat);
-                        let stage = Stage::Sending { file, read_from, sends: wants.got(leased), first };
-                        return self.put(worker, Task { claim, ticket, tree, stage }, self.latency());
-                    }
-                    Want::Fetch(order) => {
-                        if had && wants.refused().is_none() {
-                            self.meet(Rare::TokenRenewed);
-                        }
-                        let stage = Stage::Fetching { file, read_from, wants, order };
-                        return self.put(worker, Task { claim, ticket, tree, stage }, self.latency());
-                    }
-                    Want::Wait => {
-                        self.meet(Rare::TokenWaitedFor);
-                        let stage = Stage::WantsToken { file, read_from, wants, wish };
-                        self.workers.borrow_mut()[worker].task = Some(Task { claim, ticket, tree, stage });
-                        return self.wait(worker, Waits::ForToken);
-                    }
-                    Want::No(fault) => {
-                        let ended = errand.sent(&file, Err(fault), None, read_from, self.wall_ms());
-                        return self.end_sending(worker, claim, ticket, ended);
-                    }
-                }
-            }
-            Stage::Fetching { file, read_from, wants, order } => {
-                let granted = self.fetch(order.credentials);
-                let leased = self.lease.borrow_mut().fetched(order, granted, self.now.get());
-                self.wake_those_who(Waits::ForToken);
-                match leased {
-                    Ok(leased) => {
-                        let first = self.read_begin(tree, &claim.path, &file.stat);
-                        let stage = Stage::Sending { file, read_from, sends: wants.got(leased), first };
-                        return self.put(worker, Task { claim, ticket, tree, stage }, self.latency());
-                    }
-                    Err(fault) => {
-                        self.meet(Rare::TokenFetchFailed);
-                        let ended = errand.sent(&file, Err(fault), None, read_from, self.wall_ms());
-                        return self.end_sending(worker, claim, ticket, ended);
-                    }
-                }
-            }
-            Stage::Sending { file, read_from, sends, first } => {
-                let (said, read, wait) = self.arrive(&claim, tree, &file, *sends.token(), first);
-                let stage = Stage::Answering { file, read_from, sends, said, read };
-                return self.put(worker, Task { claim, ticket, tree, stage }, wait);
-            }
-            Stage::Answering { file, read_from, sends, said, read: content } => {
-                let token = *sends.token();
-                let answer = match &said {
-                    None => Err(Fault::Unreachable("the connection broke".into())),
-                    Some(said) => match sends.answered(read(said).of_upload(0)) {
-                        Answered::Again(wants) => {
-                            self.met_refusal(token);
-                            let wish = self.lease.borrow().wish(wants.refused());
-                            let stage = Stage::WantsToken { file, read_from, wants, wish };
-                            return self.put(worker, Task { claim, ticket, tree, stage }, Duration::ZERO);
-                        }
-                        Answered::Refused(number) => {
-                            self.meet(Rare::TokenRefusedTwice);
-                            Err(self.lease.borrow_mut().refused_again(number, self.now.get()))
-                        }
-                        Answered::Ended(ended) => ended,
-                    },
-                };
-                let ended = errand.sent(&file, answer, Some(content), read_from, self.wall_ms());
-                return self.end_sending(worker, claim, ticket, ended);
-            }
-            Stage::Recording(ending) => return self.record(worker, claim, ending),
-        };
-        self.go_to(worker, claim, ticket, tree, next);
+            Stage::Reading { files, read_from } => self.read_pack(worker, work, files, read_from),
+            Stage::Asking(shipment, asks) => self.go_on_asking(worker, work, shipment, asks),
+            Stage::Recording(ended) => self.record(worker, ended),
+        }
     }
 
-    fn go_to(&self, worker: usize, claim: Claim, ticket: Option<Ticket>, tree: usize, next: Next) {
-        let read_from = self.wall();
-        let stage = match next {
-            Next::End(ending) => return self.finish(worker, claim, ticket, ending),
+    /// Looks at a claimed path; none if the mirror's directory is not there.
+    pub(crate) fn look(&self, claim: &Claim) -> Option<Looked> {
+        let Some(root) = self.open_root() else {
+            self.meet(Rare::RootMissingInWork);
+            return None;
+        };
+        let look = root.look(&claim.path).expect("memory can be read");
+        let is_included = match look.observed {
+            Observed::Missing => true,
+            observed => {
+                let judged = self.rules.borrow().judge(&root, &claim.path, observed.is_directory());
+                judged.expect("memory can be read") == Included::Yes
+            }
+        };
+        Some(Looked { tree: root.tree, look, is_included })
+    }
+
+    pub(crate) fn after_look(&self, work: &Work, at: usize, looked: &Looked) -> Next {
+        let claim = work.claim(at);
+        let next = work.errand(self, at).looked(&looked.look, looked.is_included, self.wall_ms());
+        if matches!(next, Next::Send(_)) && claim.is_unsure && claim.recorded.is_some_and(|row| row.digest.is_some()) {
+            self.meet(Rare::SentForDoubt);
+        }
+        next
+    }
+
+    pub(crate) fn go_to(&self, worker: usize, mut work: Work, at: usize, next: Next) {
+        match next {
+            Next::End(ending) => self.finish(worker, work, at, ending),
             Next::IfKnownBelow(ending) => {
-                let known = self.ledger.has_below(self.mirror, &claim.path, Below::Present).expect("read");
-                return self.finish(worker, claim, ticket, if known { ending } else { Ending::nothing() });
+                let known = self.ledger.has_below(self.mirror, &work.claim(at).path, Below::Present).expect("read");
+                self.finish(worker, work, at, if known { ending } else { Ending::nothing() });
             }
             Next::Descend => {
                 let who = self.incarnation.get();
-                let walked = self.walk(&claim.path);
+                let walked = self.walk(&work.claim(at).path);
                 if !self.is_current(who) {
                     return;
                 }
-                let errand = Errand::new(&claim, &self.policy, &self.patience);
-                return match errand.descended(walked).expect("the ledger is well") {
-                    Ok(ending) => self.finish(worker, claim, ticket, ending),
-                    Err(failure) => self.fail(worker, claim, ticket, failure),
-                };
+                match work.errand(self, at).descended(walked).expect("the ledger is well") {
+                    Ok(ending) => self.finish(worker, work, at, ending),
+                    Err(failure) => self.fail(worker, work, at, failure),
+                }
             }
             Next::Compare(file, known) => {
-                let first = self.read_begin(tree, &claim.path, &file.stat);
-                Stage::Comparing { file, known, read_from, first }
+                let first = self.read_begin(work.tree, &work.claim(at).path, &file.stat);
+                let stage = Stage::Comparing { at, file, known, read_from: self.wall(), first };
+                self.put(worker, Task { work, stage }, self.latency());
             }
             Next::Send(file) => {
+                let claim = work.claim(at);
                 if self.wall_ms() - claim.since > 10_000 && claim.attempts == 0 {
                     self.meet(Rare::NeverQuiet);
                 }
-                let wish = self.lease.borrow().wish(None);
-                let stage = Stage::WantsToken { file, read_from, wants: exchange::begin(), wish };
-                return self.put(worker, Task { claim, ticket, tree, stage }, Duration::ZERO);
-            }
-        };
-        self.put(worker, Task { claim, ticket, tree, stage }, self.latency());
-    }
-
-    fn end_sending(&self, worker: usize, claim: Claim, ticket: Option<Ticket>, ended: Result<Ending, Failure>) {
-        match ended {
-            Ok(ending) => {
-                if let Some(ticket) = ticket {
-                    self.leave(ticket, Left::Answered);
+                if let Load::Many(many) = &mut work.load {
+                    if many.pack.takes(at, &file) {
+                        many.files.push((at, file));
+                    }
+                    return self.prepare_next(worker, work);
                 }
-                self.finish(worker, claim, None, ending);
+                let others = self.companions(&work, &file);
+                if others.is_empty() {
+                    self.ship(worker, work, Cargo::Lone { at, file, heap: None });
+                } else {
+                    self.begin_pack(worker, work, file, others);
+                }
             }
-            Err(failure) => self.fail(worker, claim, ticket, failure),
         }
     }
 
-    fn fail(&self, worker: usize, claim: Claim, ticket: Option<Ticket>, failure: Failure) {
-        self.tell(|| format!("{}: {:?}", claim.path, failure.fault));
-        let closed_for = ticket.and_then(|ticket| self.leave(ticket, Left::Failed(&failure.fault)));
-        let word = GateWord { closed_for, failures: self.pace.borrow().facts().failures };
+    /// The sending of one that goes by itself has ended.
+    pub(crate) fn end_sending(&self, worker: usize, mut work: Work, ended: Result<Ending, Failure>) {
+        match ended {
+            Ok(ending) => {
+                if let Some(ticket) = work.ticket.take() {
+                    self.leave(ticket, Left::Answered);
+                }
+                self.finish(worker, work, 0, ending);
+            }
+            Err(failure) => self.fail(worker, work, 0, failure),
+        }
+    }
+
+    pub(crate) fn gate_word(&self, closed_for: Option<Duration>) -> GateWord {
+        GateWord { closed_for, failures: self.pace.borrow().facts().failures }
+    }
+
+    pub(crate) fn fail(&self, worker: usize, mut work: Work, at: usize, failure: Failure) {
+        self.tell(|| format!("{}: {:?}", work.claim(at).path, failure.fault));
+        if let Load::Many(many) = &mut work.load {
+            let (word, chance) = (self.gate_word(None), self.faults.borrow_mut().chance());
+            many.pack.fail(at, failure, word, chance);
+            return self.prepare_next(worker, work);
+        }
+        let closed_for = work.ticket.take().and_then(|ticket| self.leave(ticket, Left::Failed(&failure.fault)));
+        let word = self.gate_word(closed_for);
         let is_nonsense = matches!(failure.fault, Fault::Protocol(_));
         let chance = self.faults.borrow_mut().chance();
-        let ending = Errand::new(&claim, &self.policy, &self.patience).failed(failure, word, chance);
+        let ending = work.errand(self, at).failed(failure, word, chance);
         if is_nonsense && matches!(ending, Ending::Settled(..)) {
             self.meet(Rare::ParkedForNonsense);
         }
-        self.finish(worker, claim, None, ending);
+        self.finish(worker, work, at, ending);
     }
 
-    fn finish(&self, worker: usize, claim: Claim, ticket: Option<Ticket>, ending: Ending) {
-        if let Some(ticket) = ticket {
-            self.leave(ticket, Left::Unasked);
+    /// The work on one claim has ended.
+    fn finish(&self, worker: usize, mut work: Work, at: usize, ending: Ending) {
+        match work.load {
+            Load::One(claim) => {
+                if let Some(ticket) = work.ticket.take() {
+                    self.leave(ticket, Left::Unasked);
+                }
+                self.put_record(worker, vec![(claim, ending)]);
+            }
+            Load::Many(ref mut many) => {
+                many.pack.end(at, ending);
+                self.prepare_next(worker, work);
+            }
         }
-        self.put(worker, Task { claim, ticket: None, tree: 0, stage: Stage::Recording(ending) }, self.latency());
     }
 
-    fn record(&self, worker: usize, claim: Claim, ending: Ending) {
-        self.tell(|| format!("{} ends: {ending:?}", claim.path));
+    /// Goes on to record how work ended; nothing is left to do but that.
+    pub(crate) fn put_record(&self, worker: usize, ended: Vec<(Claim, Ending)>) {
+        let work = Work { load: Load::One(ended[0].0.clone()), ticket: None, tree: 0 };
+        self.put(worker, Task { work, stage: Stage::Recording(ended) }, self.latency());
+    }
+
+    fn record(&self, worker: usize, ended: Vec<(Claim, Ending)>) {
         self.recorded_since_crash.set(true);
-        self.note_ending(&claim, &ending);
-        ending.record(&self.ledger, &claim, || self.believed.get().is_some(), self.wall_ms()).expect("written");
-        self.check_row(&claim.path);
-        if ending == Ending::Held {
+        for (claim, ending) in &ended {
+            self.tell(|| format!("{} ends: {ending:?}", claim.path));
+            self.note_ending(claim, ending);
+            ending.record(&self.ledger, claim, || self.believed.get().is_some(), self.wall_ms()).expect("written");
+            self.check_row(&claim.path);
+        }
+        if ended.iter().any(|(_, ending)| *ending == Ending::Held) {
             // A worker found the root missing, and the minder is told.
             let is_present = !matches!(*self.minder.borrow(), crate::minder::Minder::Missing);
             if is_present && self.open_root().is_none() {
                 self.recognise();
             }
         }
-        if !matches!(ending, Ending::Settled(_, None, _)) {
+        if !ended.iter().all(|(_, ending)| matches!(ending, Ending::Settled(_, None, _))) {
             self.wake_queue();
         }
         self.wake_worker(worker);
@@ -390,12 +406,32 @@ impl Run {
     /// Notes what a deed at this path meets.
     pub(crate) fn note_what_is_under_way(&self, path: &MirrorPath) {
         let workers = self.workers.borrow();
-        for task in workers.iter().filter_map(|worker| worker.task.as_ref()).filter(|task| task.claim.path == *path) {
-            match &task.stage {
-                Stage::Sending { .. } | Stage::Answering { .. } => self.meet(Rare::SavedDuringUpload),
-                Stage::Comparing { .. } => self.meet(Rare::SavedDuringCompare),
-                Stage::Claimed | Stage::WantsToken { .. } | Stage::Fetching { .. } | Stage::Recording(_) => {}
+        let has_it = |task: &&Task| task.work.claims().iter().any(|claim| claim.path == *path);
+        for task in workers.iter().filter_map(|worker| worker.task.as_ref()).filter(has_it) {
+            match (&task.stage, &task.work.load) {
+                (Stage::Asking(shipment, asks), load) => match (asks, load) {
+                    (Asks::Wants { .. } | Asks::Fetching { .. }, Load::One(_)) => {}
+                    (_, Load::One(_)) => self.meet(Rare::SavedDuringUpload),
+                    (_, Load::Many(_)) if matches!(shipment.cargo, Cargo::Heap(_)) => {
+                        self.meet(Rare::SavedDuringSession);
+                    }
+                    (_, Load::Many(_)) => self.meet(Rare::SavedInPack),
+                },
+                (Stage::Comparing { .. }, Load::One(_)) => self.meet(Rare::SavedDuringCompare),
+                (Stage::Comparing { .. } | Stage::Reading { .. }, _) => self.meet(Rare::SavedInPack),
+                (Stage::Claimed | Stage::Recording(_), _) => {}
             }
         }
     }
+}
+
+/// What was seen of a claimed path.
+pub(crate) struct Looked {
+    pub(crate) tree: usize,
+    look: Look,
+    is_included: bool,
+}
+
+pub(crate) fn root_missing() -> Failure {
+    Fault::RootMissing.into()
 }
