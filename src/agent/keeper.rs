@@ -94,25 +94,22 @@ impl Keeper {
 
     async fn clock_jumped(&self, jump: Jump) -> Result<(), LedgerError> {
         let queue = &self.uploader.queue;
+        let longest = i64::try_from(self.uploader.patience.retry_max_delay.as_millis()).unwrap_or(i64::MAX);
+        let latest = queue.clock().now().saturating_add(longest);
+        queue.with_room(move |ledger| ledger.follow_clock(jump, latest)).await?;
         match jump {
             Jump::Back(by) => {
                 warn!(by_s = by.as_secs(), "the clock was set back");
-                let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-                queue.with_room(move |ledger| ledger.bring_forward(by)).await?;
                 let words = queue.with_room(Ledger::steering).await?;
                 queue.pause_until(words.paused_until);
                 // What it says of times is by a clock that nobody has any more.
                 if let Err(error) = discard_copy(&self.ledger) {
                     warn!(%error, "the ledger's copy cannot be removed");
                 }
-                queue.wake();
             }
-            // What waits is due earlier than was meant. That is no harm: the gate before dStor does not go by this clock.
-            Jump::Ahead(by) => {
-                info!(by_s = by.as_secs(), "the clock was set ahead");
-                queue.wake();
-            }
+            Jump::Ahead(by) => info!(by_s = by.as_secs(), "the clock was set ahead"),
         }
+        queue.wake();
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 use rusqlite::OptionalExtension as _;
 
 use super::{Ledger, LedgerError, Millis, MirrorId, UNTIL_RESUMED};
+use crate::mirror::Jump;
 
 /// The due time of changes whose mirror is not there.
 pub const HELD: Millis = Millis::MAX;
@@ -46,7 +47,7 @@ impl Ledger {
     ///
     /// # Errors
     /// As SQLite says.
-    pub fn bring_forward(&self, by: Millis) -> Result<(), LedgerError> {
+    pub(super) fn bring_forward(&self, by: Millis) -> Result<(), LedgerError> {
         // Far from the smallest number, for what is due at any time anyway.
         self.db.execute(
             // Those that workers have, too: one that was pushed again meanwhile keeps its time when it is put back.
@@ -58,6 +59,21 @@ impl Ledger {
             "UPDATE steering SET paused_until = paused_until - ?1 WHERE paused_until <> ?2",
             [by, UNTIL_RESUMED],
         )?;
+        Ok(())
+    }
+
+    /// The clock jumped: what waits for a time does so no longer than it was meant to, nor beyond `latest`. Where it was set
+    /// ahead and back between two looks, what was pushed in between waits for a time that no jump seen since accounts for.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn follow_clock(&self, jump: Jump, latest: Millis) -> Result<(), LedgerError> {
+        match jump {
+            Jump::Back(by) => self.bring_forward(Millis::try_from(by.as_millis()).unwrap_or(Millis::MAX))?,
+            // What waits is due earlier than was meant. That is no harm: the gate before dStor does not go by this clock.
+            Jump::Ahead(_) => {}
+        }
+        self.db.execute("UPDATE changes SET due_at = ?1 WHERE due_at > ?1 AND due_at < ?2", [latest, HELD])?;
         Ok(())
     }
 

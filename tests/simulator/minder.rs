@@ -68,10 +68,12 @@ impl Run {
 
     pub(crate) fn keep_time(&self) {
         let now = self.moment_now();
-        if let Some(Jump::Back(by)) = passed(self.moment.replace(now), now).jump {
-            self.meet(Rare::ClockNoticed);
-            let by = i64::try_from(by.as_millis()).expect("hours");
-            self.ledger.bring_forward(by).expect("written");
+        if let Some(jump) = passed(self.moment.replace(now), now).jump {
+            if matches!(jump, Jump::Back(_)) {
+                self.meet(Rare::ClockNoticed);
+            }
+            let longest = i64::try_from(self.patience.retry_max_delay.as_millis()).expect("minutes");
+            self.ledger.follow_clock(jump, self.wall_ms() + longest).expect("written");
             self.wake_queue();
         }
         if self.is_calm.get() {

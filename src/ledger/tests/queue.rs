@@ -1,8 +1,10 @@
 //! Pushing, claiming and settling: what keeps a change, and what ends it.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use super::*;
+use crate::mirror::Jump;
 
 #[test]
 fn a_path_pushed_again_while_claimed_is_claimed_again() {
@@ -171,11 +173,24 @@ fn what_waits_is_due_earlier_by_as_much_as_the_clock_was_set_back() {
     world.push(&at("claimed"), Urgency::Event);
     let claim = world.claim_one();
     world.push_due(&at("claimed"), Urgency::Event, 9_000);
-    world.ledger.bring_forward(8_000).expect("brought forward");
+    let back = Jump::Back(Duration::from_secs(8));
+    world.ledger.follow_clock(back, 1_000_000).expect("brought forward");
     world.settle(&claim, &Settlement::Nothing);
     let mut due: Vec<MirrorPath> = world.claim(1_000).into_iter().map(|claim| claim.path).collect();
     due.sort();
     assert_eq!(due, [at("claimed"), at("waits")]);
+}
+
+// D14: set hours ahead and further back before anyone looks; what was pushed in between knows only the first.
+#[test]
+fn what_was_pushed_between_two_jumps_of_the_clock_is_not_left_in_the_future() {
+    let hours = |count: u64| Duration::from_secs(3600 * count);
+    for jump in [Jump::Back(hours(3)), Jump::Ahead(hours(3))] {
+        let world = World::new();
+        world.push_due(&at("a"), Urgency::Event, 8 * 3_600_000);
+        world.ledger.follow_clock(jump, 60_000).expect("brought near");
+        assert_eq!(world.claim(60_000).len(), 1, "{jump:?}");
+    }
 }
 
 #[test]
