@@ -100,6 +100,10 @@ bug "what a server says acts on the terminal" src/mirror/path.rs \
   'if c.is_control() || acts_unseen(c) {' 'if c == '"'"'\u{7f}'"'"' || acts_unseen(c) {'
 bug "a second agent may write the same ledger" src/ledger/lock.rs \
   'Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),' 'Err(TryLockError::WouldBlock) => return Ok(Self { _file: file }),' restart::
+bug "a name that a session does not tell of counts as stored" src/upload/pack.rs \
+  'match listing.hash(&file.name).cloned() {' 'match listing.hash(&file.name).cloned().or(content.cid.clone()) {'
+bug "files that may have arrived in a session are put back without a doubt" src/upload/pack.rs \
+  'if is_over_some_time && !failure.is_unsure {' 'if is_over_some_time {' sessions::files_of
 
 echo "planted bugs found: $found of $planted"
 [ "$found" = "$planted" ]

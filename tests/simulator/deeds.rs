@@ -84,8 +84,15 @@ impl Run {
     fn save_together(&self, path_number: u32, how: u32) {
         let directory = ["", "a/", "d/"][path_number as usize % 3];
         let count = [4, 4, 5, 7][how as usize % 4];
+        let back_after = [500, 4_000, 9_000, 40_000][how as usize / 8 % 4];
         for name in ["x", "y", "m", "n", "p", "q", "r"].iter().take(count) {
-            self.write(&path(&format!("{directory}{name}")), &self.fresh(5));
+            let file = path(&format!("{directory}{name}"));
+            let old = self.disk.borrow().content(MIRROR, &file).map(<[u8]>::to_vec);
+            self.write(&file, &self.fresh(5));
+            // Another one puts back what was there before, whatever became of the new ones meanwhile.
+            if let Some(old) = old.filter(|_| (how / 4).is_multiple_of(2)) {
+                self.after(Duration::from_millis(back_after), Happening::Write(file, old));
+            }
         }
     }
 
