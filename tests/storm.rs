@@ -208,8 +208,8 @@ async fn weather(seed: u64, kills: u64, seen: &Seen) {
     let agent = next_agent(&mut world, run + 1);
     tokio::time::sleep(Duration::from_millis(rng.u64(500..2500))).await;
     seen.deeds.fetch_add(storm.end(), Ordering::Relaxed);
-    // What a killed agent had handed to the system can come in after what the next one sent. Nothing tells of that, save
-    // reading back; the next save repairs it.
+    // What a killed agent had handed to the system can come in after what the next one sent. The agent sends such files
+    // once more, but not before nothing can be on its way; the next save is quicker.
     let overtaken = Truth::overtaken(&world);
     seen.overtaken.fetch_add(overtaken.len() as u64, Ordering::Relaxed);
     // And what was given up is tried again when it changes.

@@ -90,7 +90,7 @@ impl Truth {
         wrong
     }
 
-    /// Paths whose newest version on dStor came in after one that was sent later. No agent can know of it.
+    /// Paths whose newest version on dStor came in after one that was sent later. No agent can see it.
     pub(crate) fn overtaken(world: &World) -> Vec<String> {
         held(world).into_iter().filter(|(_, held)| held.is_late).map(|(path, _)| path).collect()
     }
