@@ -1,6 +1,6 @@
 //! `pause`, `resume`, `rescan`, `retry`: words to the agent, or to the next one that starts.
 
-use crate::ledger::{AgentLock, Ledger, UNTIL_RESUMED};
+use crate::ledger::{AgentLock, Ledger, LedgerError, UNTIL_RESUMED};
 use crate::mirror::MirrorPath;
 use crate::plan::LEDGER;
 use crate::upload::Clock;
@@ -76,7 +76,12 @@ fn tell(
     word: impl FnOnce(&Ledger) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
     let state_dir = places::state_dir(global, which)?;
-    let exit = word(&Ledger::open_for_a_word(&state_dir.join(LEDGER))?)?;
+    let path = state_dir.join(LEDGER);
+    let ledger = Ledger::open_for_a_word(&path)?;
+    if ledger.is_of_an_older_form()? {
+        return Err(LedgerError::Older(path).into());
+    }
+    let exit = word(&ledger)?;
     if AgentLock::is_held(&state_dir) {
         return Ok(exit);
     }

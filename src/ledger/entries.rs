@@ -3,6 +3,7 @@
 use rusqlite::Row;
 
 use super::files::{FILE, FileRow, held, recorded};
+use super::readings::{Found, Reading};
 use super::{HELD, Ledger, LedgerError, Millis, MirrorId, bits_out};
 use crate::mirror::{MirrorPath, State};
 
@@ -66,20 +67,24 @@ pub struct Entry {
     pub since: Option<Millis>,
     /// When it is tried next; `None` if not by itself, or not before its mirror is back.
     pub next_attempt_at: Option<Millis>,
+    /// What came when it was last read back from dStor.
+    pub reading: Option<Reading>,
 }
 
 /// Everything that is told of the names in directory ?1 from ?2 on, in their order, at most ?3 of them: of files with their
 /// changes and reasons, and of changes without a file.
 const ENTRIES: &str =
     "SELECT {FILE}, f.name, d.remote, c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message,
-       r.code, r.message, r.attempts, r.since, f.unsure
+       r.code, r.message, r.attempts, r.since, f.unsure, b.read_at, b.found
      FROM files f JOIN directories d ON d.id = f.directory_id
      LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
      LEFT JOIN reasons r ON r.directory_id = f.directory_id AND r.name = f.name
+     LEFT JOIN readings b ON b.directory_id = f.directory_id AND b.name = f.name
      WHERE f.directory_id = ?1 AND f.name >= ?2
      UNION ALL
      SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, d.remote,
-       c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message, NULL, NULL, NULL, NULL, NULL
+       c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message, NULL, NULL, NULL, NULL, NULL, NULL,
+       NULL
      FROM changes c JOIN directories d ON d.id = c.directory_id
      WHERE c.directory_id = ?1 AND c.name >= ?2 AND NOT EXISTS
        (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
@@ -224,6 +229,14 @@ fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
     let reason = |code: usize, message: usize| -> Result<Option<(String, String)>, LedgerError> {
         Ok(row.get::<_, Option<String>>(code)?.zip(row.get(message)?))
     };
+    let reading = match row.get::<_, Option<i64>>(25)?.zip(row.get::<_, Option<i64>>(26)?) {
+        Some((at, found)) => Some(Reading { found: Found::of(found)?, at }),
+        None => None,
+    };
+    // A stored file has no other reason than that dStor does not give it back.
+    let bad = reading.and_then(|Reading { found, .. }| Some((found.code()?.to_owned(), found.message()?.to_owned())));
+    let settled =
+        || Ok::<_, LedgerError>(reason(20, 21)?.or(bad.filter(|_| state == EntryState::Settled(State::Stored))));
     Ok(Entry {
         size: match (seen, &file) {
             (Some(seen), _) if seen != 0 => bits_out(seen),
@@ -234,9 +247,10 @@ fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
         state,
         row: file,
         remote: row.get(12)?,
-        reason: if waits { reason(18, 19)? } else { reason(20, 21)? },
+        reason: if waits { reason(18, 19)? } else { settled()? },
         attempts: row.get::<_, Option<u32>>(if waits { 15 } else { 22 })?.unwrap_or(0),
         since: row.get(if waits { 16 } else { 23 })?,
         next_attempt_at: row.get::<_, Option<Millis>>(17)?.filter(|at| *at != HELD),
+        reading,
     })
 }

@@ -13,6 +13,7 @@ mod file;
 mod files;
 mod lock;
 mod mirrors;
+mod readings;
 mod rescue;
 mod settle;
 mod shared;
@@ -39,6 +40,7 @@ pub use entries::{Entry, EntryState};
 pub use files::{Below, FileRow, Listing};
 pub use lock::{AgentLock, LockError};
 pub use mirrors::{MirrorId, MirrorRow, MirrorSettings, Watching};
+pub use readings::{DIFFERENT, Found, MISSING, Mark, Proof, Readable, Reading, Scopes};
 pub use rescue::{Rescue, SetAside, set_aside_in};
 pub use settle::{Settlement, Stored};
 pub use shared::SharedLedger;
@@ -55,8 +57,17 @@ pub type Millis = i64;
 const APPLICATION_ID: i64 = 0x6453_796e;
 const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0001_ledger.sql")),
+    M::up(include_str!("../../migrations/0002_readings.sql")),
     M::up(include_str!("../../migrations/0003_stragglers.sql")),
     M::up(include_str!("../../migrations/0004_steering.sql")),
+];
+/// What a ledger of an earlier form lacks, for those who only look: what each form after the first has more, empty, on
+/// this connection alone. They may meet a ledger whose agent is older than they are (F10).
+const FOR_EARLIER_FORMS: [&str; 3] = [
+    "CREATE TEMP TABLE readings (directory_id INTEGER, name BLOB, read_at INTEGER, found INTEGER)",
+    // Nobody who only looks asks for stragglers.
+    "",
+    "CREATE TEMP TABLE steering AS SELECT 1 AS id, NULL AS paused_until, 0 AS scans_asked, 0 AS retries_asked",
 ];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.
 const DIRECTORIES_REMEMBERED: usize = 10_000;
@@ -88,8 +99,8 @@ pub enum LedgerError {
         /// The newest form that this version knows.
         known: i64,
     },
-    /// Written by an earlier version, and not brought to this one's form yet.
-    #[error("the ledger `{}` was written by an older dstor-sync", .0.display())]
+    /// Written by an earlier version that does not know what is to be written.
+    #[error("the ledger `{}` is that of an older dstor-sync, which does not know this", .0.display())]
     Older(PathBuf),
     /// The file is damaged.
     #[error("the ledger `{}` is damaged; it was left as it is", path.display())]
@@ -146,7 +157,7 @@ impl LedgerError {
             Self::None(_) => "start `dstor-sync run` first, or name its state directory with --state-dir".into(),
             Self::Forbidden { .. } => "ask as the user whom the agent runs as".into(),
             Self::Foreign(path) => format!("move `{}` away, or choose another --state-dir", path.display()),
-            Self::Older(_) => "start the agent with this version: that brings it up to date".into(),
+            Self::Older(_) => "start the agent again, with this version: that brings the ledger up to date".into(),
             Self::Newer { .. } => "use the newer dstor-sync, or another --state-dir".into(),
             Self::Broken { .. } | Self::Damaged(_) => {
                 "look at its disk, and start `dstor-sync run`: it sets the damaged file aside and makes a new ledger"
@@ -264,8 +275,7 @@ impl Ledger {
     /// companions of the file are made if they are not there, and stay.
     ///
     /// # Errors
-    /// As [`open`](Self::open); a missing file is [`LedgerError::None`], and so is one whose tables are yet to be made; one
-    /// of an earlier version is [`LedgerError::Older`] until an agent has opened it.
+    /// As [`open`](Self::open); a missing file is [`LedgerError::None`], and so is one whose tables are yet to be made.
     pub fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
         match path.try_exists() {
             Ok(true) => {}
@@ -278,11 +288,10 @@ impl Ledger {
             opened => opened?,
         };
         ledger.db.busy_timeout(Duration::from_secs(10))?;
-        match ledger.db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
-            0 => Err(LedgerError::None(path.to_owned())),
-            found if found < MIGRATIONS.len() as i64 => Err(LedgerError::Older(path.to_owned())),
-            _ => Ok(ledger),
+        if ledger.db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
+            return Err(LedgerError::None(path.to_owned()));
         }
+        Ok(ledger)
     }
 
     /// Opens the ledger for one small write beside a running agent, which notices it.
@@ -294,6 +303,15 @@ impl Ledger {
         let ledger = Self::open_any(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         ledger.db.busy_timeout(Duration::from_secs(10))?;
         Ok(ledger)
+    }
+
+    /// Whether the ledger has the form of an older version: it can be read, and takes what that version takes.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn is_of_an_older_form(&self) -> Result<bool, LedgerError> {
+        let form: i64 = self.db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok(form < MIGRATIONS.len() as i64)
     }
 
     /// Opens an existing file after making sure that it is a ledger this version can read.
@@ -315,6 +333,9 @@ impl Ledger {
         }
         if found > known {
             return Err(LedgerError::Newer { path: path.to_owned(), found, known });
+        }
+        if let Ok(form @ 1..) = usize::try_from(found) {
+            FOR_EARLIER_FORMS.iter().skip(form - 1).try_for_each(|lacking| db.execute_batch(lacking))?;
         }
         Self::over(db, path)
     }

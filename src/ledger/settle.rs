@@ -87,9 +87,13 @@ impl Ledger {
                 .execute((claim.directory, &claim.name, claim.generation, at))?,
         };
         if done == 0 {
+            // A wish to have it sent again, which came meanwhile, is fulfilled by sending alone.
+            let is_sent = matches!(settlement, Settlement::Stored(_));
             self.db
-                .prepare_cached("UPDATE changes SET claimed = 0, unsure = 0 WHERE directory_id = ?1 AND name = ?2")?
-                .execute((claim.directory, &claim.name))?;
+                .prepare_cached(
+                    "UPDATE changes SET claimed = 0, unsure = iif(?3, 0, unsure) WHERE directory_id = ?1 AND name = ?2",
+                )?
+                .execute((claim.directory, &claim.name, is_sent))?;
         }
         Ok(())
     }

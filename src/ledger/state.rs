@@ -2,7 +2,7 @@
 
 use rusqlite::OptionalExtension as _;
 
-use super::{Ledger, LedgerError, Millis, MirrorId};
+use super::{Found, Ledger, LedgerError, Millis, MirrorId};
 
 /// What the agent last said it was doing. Whether that is still so, the lock tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,7 +132,7 @@ pub struct Problem {
     pub mirror: MirrorId,
     /// The path's bytes below the mirror.
     pub path: Vec<u8>,
-    /// `failed`, `pending` or `uploading`.
+    /// `failed`, `stored`, `pending` or `uploading`.
     pub state: &'static str,
     /// A fixed word.
     pub code: String,
@@ -254,7 +254,8 @@ impl Ledger {
         Ok(counts)
     }
 
-    /// At most `limit` paths that failed, then at most `limit` that wait after a failure.
+    /// At most `limit` paths that failed, then as many that dStor does not give back as they were stored, then as many
+    /// that wait after a failure.
     ///
     /// # Errors
     /// As SQLite says.
@@ -267,6 +268,12 @@ impl Ledger {
              WHERE f.state = 1 AND m.active = 1 AND NOT EXISTS
                (SELECT 1 FROM changes c WHERE c.directory_id = f.directory_id AND c.name = f.name)
              ORDER BY r.since LIMIT ?1",
+            "SELECT d.mirror_id, d.path, r.name, r.found, NULL, NULL, 0, r.read_at, NULL
+             FROM readings r JOIN files f USING (directory_id, name) JOIN directories d ON d.id = r.directory_id
+             JOIN mirrors m ON m.id = d.mirror_id
+             WHERE r.found <> 0 AND f.state = 0 AND m.active = 1 AND NOT EXISTS
+               (SELECT 1 FROM changes c WHERE c.directory_id = f.directory_id AND c.name = f.name)
+             ORDER BY r.read_at LIMIT ?1",
             "SELECT d.mirror_id, d.path, c.name, c.claimed, c.code, c.message, c.attempts, c.since, c.due_at
              FROM changes c JOIN directories d ON d.id = c.directory_id JOIN mirrors m ON m.id = d.mirror_id
              WHERE c.code IS NOT NULL AND m.active = 1 ORDER BY c.since LIMIT ?1",
@@ -279,16 +286,21 @@ impl Ledger {
                     path.push(b'/');
                 }
                 path.extend_from_slice(&name);
+                let (state, code, message) = match (row.get::<_, Option<String>>(4)?, row.get::<_, Option<i64>>(3)?) {
+                    (None, found) => {
+                        let found = Found::of(found.unwrap_or(0))?;
+                        ("stored", found.code().unwrap_or_default().into(), found.message().unwrap_or_default().into())
+                    }
+                    (Some(code), None) => ("failed", code, row.get(5)?),
+                    (Some(code), Some(0)) => ("pending", code, row.get(5)?),
+                    (Some(code), Some(_)) => ("uploading", code, row.get(5)?),
+                };
                 problems.push(Problem {
                     mirror: MirrorId(row.get(0)?),
                     path,
-                    state: match row.get::<_, Option<i64>>(3)? {
-                        None => "failed",
-                        Some(0) => "pending",
-                        Some(_) => "uploading",
-                    },
-                    code: row.get(4)?,
-                    message: row.get(5)?,
+                    state,
+                    code,
+                    message,
                     attempts: row.get(6)?,
                     since: row.get(7)?,
                     next_attempt_at: row.get::<_, Option<Millis>>(8)?.filter(|at| *at != super::HELD),

@@ -7,6 +7,7 @@ mod opening;
 mod paths;
 mod plans;
 mod queue;
+mod readings;
 mod rescue;
 mod sharing;
 mod steering;

@@ -190,7 +190,10 @@ impl Model {
         }
         let change = self.changes.get_mut(path).expect("a claimed change is there");
         match again_at {
-            _ if change.generation != generation => (change.is_claimed, change.is_unsure) = (false, false),
+            _ if change.generation != generation => {
+                change.is_claimed = false;
+                change.is_unsure &= !matches!(how, How::Stored { .. });
+            }
             None => drop(self.changes.remove(path)),
             Some(due_at) => {
                 *change =

@@ -45,12 +45,13 @@ fn plan(db: &Connection, sql: &str) -> Vec<String> {
 
 /// Steps that go through all rows of a table that grows with the number of files.
 fn whole_tables(steps: &[String]) -> Vec<&String> {
-    const LARGE: [&str; 7] = ["files", "changes", "directories", "reasons", "f", "c", "d"];
+    const LARGE: [&str; 10] = ["files", "changes", "directories", "reasons", "readings", "f", "c", "d", "r", "b"];
     let is_whole = |step: &&String| {
         let mut words = step.split(' ');
         let scans = words.next() == Some("SCAN") && words.next().is_some_and(|table| LARGE.contains(&table));
-        // The first row in the order of the queue's own index is no search of the table.
-        scans && !step.ends_with("INDEX changes_due")
+        // The first row in the order of the queue's own index is no search of the table; and what is not there as it should
+        // be are few, or it is they that are asked for.
+        scans && !["INDEX changes_due", "INDEX readings_bad"].iter().any(|index| step.ends_with(index))
     };
     steps.iter().filter(is_whole).collect()
 }
@@ -96,12 +97,24 @@ fn nothing_that_is_asked_for_each_file_reads_a_whole_table() {
         ledger.file(*mirror, &at("a/b/c")).expect("a row");
         ledger.some_stored(*mirror, 10).expect("some");
         ledger.counts(*mirror).expect("counts");
+        ledger.count_bad(*mirror).expect("counts");
+        ledger.naming(*mirror, 20).expect("a few");
+        ledger.repair(&[], 0).expect("pushed");
+        let readable = ledger.readable(&[], 1, None, 1);
+        for file in readable.expect("listed") {
+            let reading = Reading { found: Found::Missing, at: 0 };
+            ledger.record_readings([(&file, reading, Proof::Read)]).expect("recorded");
+        }
         for prefix in ["", "a", "a/b"] {
             world.entries(prefix);
         }
     });
     assert!(plans.len() > 25, "only {} statements were heard", plans.len());
     for (sql, steps) in plans {
+        // Asked now and then, for what no index is worth its price.
+        if sql.contains("ORDER BY coalesce(r.read_at") {
+            continue;
+        }
         assert_eq!(whole_tables(&steps), [""; 0], "{sql}\n{steps:#?}");
     }
 }
