@@ -27,6 +27,15 @@ pub enum Outcome<T> {
     Failed(Fault),
 }
 
+/// What an answer to who reads a file brings, by its head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Given {
+    /// Bytes, right or wrong.
+    Bytes,
+    /// The word that there is nothing under this hash.
+    Nothing,
+}
+
 impl Answer<'_> {
     /// What became of an upload that was answered so. `now` is in seconds since 1970.
     #[must_use]
@@ -57,6 +66,22 @@ impl Answer<'_> {
         match self.status {
             404 | 410 => Outcome::Failed(Fault::Protocol(format!("it knows no such session (status {})", self.status))),
             _ => self.without_a_file(now, wire::session_progress),
+        }
+    }
+
+    /// What became of the wish to read a file by its hash, whatever the body. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// Whatever is neither the file nor the plain word that it is not there: nothing is known then.
+    pub fn of_reading(&self, now: i64) -> Result<Given, Fault> {
+        match self.status {
+            200 => Ok(Given::Bytes),
+            // 410: as gateways say of what they have and do not give (ours).
+            404 | 410 => Ok(Given::Nothing),
+            408 | 425 | 429 => Err(self.fault(now)),
+            // No part was asked for, and no token is needed.
+            status @ (201..300 | 400..500) => Err(Fault::NotGiven(status)),
+            _ => Err(self.fault(now)),
         }
     }
 
@@ -195,6 +220,24 @@ mod tests {
             Outcome::Failed(fault) => fault,
             Outcome::Good(_) | Outcome::Unauthorized => panic!("it went well"),
         }
+    }
+
+    #[test]
+    fn only_the_plain_word_that_it_is_not_there_means_that() {
+        for status in 100..=999 {
+            let read = answer(status, b"").of_reading(0);
+            match status {
+                200 => assert_eq!(read, Ok(Given::Bytes)),
+                404 | 410 => assert_eq!(read, Ok(Given::Nothing)),
+                _ => assert!(read.is_err(), "{status}"),
+            }
+            // No file is given up for what a reading met.
+            assert!(read.err().is_none_or(|fault| fault.scope() == crate::mirror::Scope::Account), "{status}");
+        }
+        assert_eq!(answer(302, b"").of_reading(0).expect_err("elsewhere").code(), "unreachable");
+        assert_eq!(answer(403, b"").of_reading(0), Err(Fault::NotGiven(403)));
+        assert_eq!(answer(206, b"").of_reading(0), Err(Fault::NotGiven(206)));
+        assert_eq!(answer(429, b"").of_reading(0), Err(Fault::Busy { status: 429, after: None }));
     }
 
     // E13

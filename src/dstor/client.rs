@@ -95,6 +95,18 @@ impl Client {
         self.http.renew();
     }
 
+    pub(super) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    pub(super) fn stall_timeout(&self) -> Duration {
+        self.stall_timeout
+    }
+
     /// Uploads one file. `body` makes the file's bytes; it is called a second time if dStor refuses the token, and a body
     /// that ends with an error leaves nothing on dStor.
     ///
@@ -189,8 +201,7 @@ impl Client {
             let leased = self.tokens.get(step.refused()).await?;
             let sends = step.got(leased);
             let answered = send(sends.token().clone()).await?;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            match sends.answered(read(&answered.plain(), seconds(now))) {
+            match sends.answered(read(&answered.plain(), now())) {
                 Next::Again(wants) => step = wants,
                 Next::Refused(number) => return Err(self.tokens.refuse(number)),
                 Next::Ended(ended) => return ended,
@@ -271,7 +282,7 @@ impl Answered {
 }
 
 /// `path` below the base address, which may have a path of its own.
-fn endpoint(base: &Url, path: &str) -> Url {
+pub(super) fn endpoint(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     let below = format!("{}{path}", base.path().trim_end_matches('/'));
     url.set_path(&below);
@@ -282,6 +293,11 @@ fn endpoint(base: &Url, path: &str) -> Url {
 #[must_use]
 pub fn link(base: &str, hash: &Cid) -> String {
     format!("{}{}{hash}", base.trim_end_matches('/'), wire::IPFS)
+}
+
+/// The time of day, in whole seconds since 1970.
+pub(super) fn now() -> i64 {
+    seconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Whole seconds since 1970, as the wire has them.

@@ -10,13 +10,15 @@ pub mod exchange;
 mod fuzz;
 mod http;
 mod lease;
+mod read;
 pub mod session;
 mod token;
 pub mod wire;
 
-pub use answer::{Answer, Outcome};
+pub use answer::{Answer, Given, Outcome};
 pub use client::{Client, ClientError, ClientOptions, Files, Upload, link};
 pub use credentials::Credentials;
 pub use lease::{Granted, Lease, Leased, Order, Standing, Want, Wish};
+pub use read::{Download, Reply};
 pub use session::{SessionFailure, Stage};
 pub use token::{CredentialSource, Token, TokenFacts, TokenSource};

@@ -33,6 +33,8 @@ pub enum Fault {
         /// What the server said, cut and made safe for a terminal.
         message: String,
     },
+    /// A status that is no answer to who reads a file back.
+    NotGiven(u16),
     /// A status that says that files are taken in upload sessions only.
     NeedsSession(u16),
     /// An upload session with other files came to nothing, or left this one out; why.
@@ -77,6 +79,7 @@ impl Fault {
             | Self::ServerError(_)
             | Self::Credentials(_)
             | Self::Quota(_)
+            | Self::NotGiven(_)
             | Self::NeedsSession(_)
             | Self::Protocol(_) => Scope::Account,
         }
@@ -97,6 +100,7 @@ impl Fault {
             | Self::ServerError(_)
             | Self::Credentials(_)
             | Self::Quota(_)
+            | Self::NotGiven(_)
             | Self::NeedsSession(_)
             | Self::Session(_)
             | Self::Protocol(_) => Verdict::Retry(None),
@@ -114,6 +118,7 @@ impl Fault {
             | Self::Busy { .. }
             | Self::Credentials(_)
             | Self::Quota(_)
+            | Self::NotGiven(_)
             | Self::NeedsSession(_)
             | Self::Refused { .. } => false,
         }
@@ -133,6 +138,7 @@ impl Fault {
             Self::Quota(_) => "quota",
             Self::Refused { status: 413, .. } => "too_large_for_dstor",
             Self::Refused { .. } => "refused",
+            Self::NotGiven(_) => "not_given",
             Self::NeedsSession(_) => "needs_session",
             Self::Session(_) => "session",
             Self::Protocol(_) => "protocol",
@@ -159,6 +165,7 @@ impl Fault {
             Self::Refused { status: 413, .. } => "too large for dStor (status 413)".into(),
             Self::Refused { status, message } if message.is_empty() => format!("dStor refused it (status {status})"),
             Self::Refused { status, message } => format!("dStor refused it (status {status}): {message}"),
+            Self::NotGiven(status) => format!("dStor does not give back files (status {status})"),
             Self::NeedsSession(status) => format!(
                 "dStor takes files in upload sessions only (status {status}); see `sessions` in the configuration, and \
                  give the directory by its path"
@@ -185,6 +192,7 @@ mod tests {
             Fault::ServerError(500),
             Fault::Credentials("refused".into()),
             Fault::Quota(402),
+            Fault::NotGiven(403),
             Fault::NeedsSession(400),
             Fault::Session("ERROR".into()),
         ] {
