@@ -9,7 +9,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes in a chunk, as `ipfs add` cuts them by default.
-const CHUNK_BYTES: usize = 256 * 1024;
+pub const CHUNK_BYTES: usize = 256 * 1024;
 /// Links in an interior node, as `ipfs add` makes them by default.
 const LINKS_A_NODE: usize = 174;
 /// Longest identifier taken from a server, in characters. A CIDv1 with SHA-512 in base 32 has 112.

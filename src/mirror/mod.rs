@@ -24,7 +24,7 @@ mod vigil;
 
 pub use backoff::Backoff;
 pub use canary::{Canary, Pulse};
-pub use cid::{Cid, CidBuilder, NotACid};
+pub use cid::{CHUNK_BYTES, Cid, CidBuilder, NotACid};
 pub use clock::{Jump, Moment, Passed, TICK, passed};
 pub use copy::{Copying, copying, is_unmoved};
 pub use debounce::Debouncer;

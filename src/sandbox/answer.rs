@@ -86,7 +86,8 @@ pub(super) fn instead(deed: &Misdeed, stopping: Stopping) -> Option<Response> {
         | Misdeed::Slow(_)
         | Misdeed::Late(_)
         | Misdeed::FlipBit
-        | Misdeed::Cut => return None,
+        | Misdeed::Cut
+        | Misdeed::Swap(_) => return None,
     })
 }
 

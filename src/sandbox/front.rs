@@ -150,7 +150,7 @@ async fn carry_out(app: &Arc<App>, parts: &Parts, intake: &mut Intake) -> Result
         Some(Phase::Upload) if *method == Method::POST => upload::direct(app, parts, intake).await,
         Some(Phase::Chunk) if *method == Method::POST => session::take_files(app, parts, intake).await,
         Some(Phase::Status) if *method == Method::GET => session::status(app, parts),
-        Some(Phase::Read) if reads => read::serve(app, parts, &path[wire::IPFS.len()..], intake.deed.as_ref()),
+        Some(Phase::Read) if reads => read::serve(app, parts, &path[wire::IPFS.len()..], &mut intake.deed),
         None if reads && path == "/" => page::show(app, parts),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "there is nothing here")),
     }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::mirror::Cid;
+
 /// One kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -90,6 +92,8 @@ pub enum Misdeed {
     FlipBit,
     /// A file that is read back lacks its second half.
     Cut,
+    /// Another file is read back: the one with this hash.
+    Swap(String),
 }
 
 impl Misdeed {
@@ -116,7 +120,8 @@ impl Misdeed {
             | Self::Slow(_)
             | Self::Late(_)
             | Self::FlipBit
-            | Self::Cut => false,
+            | Self::Cut
+            | Self::Swap(_) => false,
         }
     }
 
@@ -126,7 +131,7 @@ impl Misdeed {
             Self::NoHash | Self::EmptyHash | Self::ForeignHash | Self::BadHash => {
                 matches!(phase, Phase::Upload | Phase::Status)
             }
-            Self::FlipBit | Self::Cut => phase == Phase::Read,
+            Self::FlipBit | Self::Cut | Self::Swap(_) => phase == Phase::Read,
             Self::WantsSession | Self::Straggle(_) => phase == Phase::Upload,
             Self::TruncatedJson => phase != Phase::Read,
             Self::ResetInBody | Self::Slow(_) => matches!(phase, Phase::GetToken | Phase::Upload | Phase::Chunk),
@@ -153,7 +158,8 @@ pub struct Misbehaviour {
     pub fault: Misdeed,
     /// How often; `None`: every time.
     pub times: Option<u32>,
-    /// Uploads only: just where a file's name contains this.
+    /// Uploads and reading: just where a file's name contains this. What is read back has only a hash: there it is one of
+    /// the names under which that was stored, with its directory.
     pub matching: Option<String>,
 }
 
@@ -167,14 +173,15 @@ pub enum BadMisbehaviour {
     #[error(
         "`{0}` is no fault: it is a status code such as 503 (with retry-after=… if wanted), wants-session, html, no-hash, \
          empty-hash, foreign-hash, bad-hash, truncated-json, reset, reset-in-body, reset-after-store, stall, stall-in-answer, \
-         slow=BYTES, late=MILLISECONDS, straggle=MILLISECONDS, redirect=URL, endless, gzip-bomb, flip-bit or cut"
+         slow=BYTES, late=MILLISECONDS, straggle=MILLISECONDS, redirect=URL, endless, gzip-bomb, flip-bit, cut or \
+         swap=HASH"
     )]
     Fault(String),
     /// The fault cannot be seen in this phase.
     #[error("`{1}` does nothing in the phase `{0}`")]
     Senseless(String, String),
-    /// Only uploads carry names.
-    #[error("name=… goes with the phases upload and chunk only")]
+    /// Only files have names.
+    #[error("name=… goes with the phases upload, chunk and read only")]
     Name,
 }
 
@@ -203,7 +210,7 @@ impl FromStr for Misbehaviour {
         if !fault.fits(phase) {
             return Err(BadMisbehaviour::Senseless(phase_name.to_owned(), fault.to_string()));
         }
-        if matching.is_some() && !matches!(phase, Phase::Upload | Phase::Chunk) {
+        if matching.is_some() && !matches!(phase, Phase::Upload | Phase::Chunk | Phase::Read) {
             return Err(BadMisbehaviour::Name);
         }
         Ok(Self { phase, fault, times, matching })
@@ -241,6 +248,9 @@ impl FromStr for Misdeed {
                 }
                 if let Some(wait) = text.strip_prefix("straggle=") {
                     return wait.parse().map(Self::Straggle).map_err(|_| bad());
+                }
+                if let Some(hash) = text.strip_prefix("swap=") {
+                    return Cid::parse(hash).map(|hash| Self::Swap(hash.to_string())).map_err(|_| bad());
                 }
                 if let Some(url) = text.strip_prefix("redirect=") {
                     let sendable = !url.is_empty() && url.bytes().all(|b| b.is_ascii_graphic());
@@ -285,6 +295,7 @@ impl fmt::Display for Misdeed {
             Self::Late(wait) => return write!(f, "late={wait}"),
             Self::Straggle(wait) => return write!(f, "straggle={wait}"),
             Self::Redirect(url) => return write!(f, "redirect={url}"),
+            Self::Swap(hash) => return write!(f, "swap={hash}"),
             Self::WantsSession => "wants-session",
             Self::Html => "html",
             Self::NoHash => "no-hash",
@@ -336,9 +347,14 @@ impl Rules {
         self.take(|rule| rule.phase == phase && rule.matching.is_none())
     }
 
-    /// What goes wrong with an upload now that it came to a file of this name.
+    /// What goes wrong with a request now that it came to a file of this name.
     pub(super) fn for_name(&self, phase: Phase, name: &str) -> Option<Misdeed> {
         self.take(|rule| rule.phase == phase && rule.matching.as_ref().is_some_and(|text| name.contains(text.as_str())))
+    }
+
+    /// Whether there is a rule for files of some name.
+    pub(super) fn wait_for_a_name(&self, phase: Phase) -> bool {
+        self.lock().iter().any(|rule| rule.phase == phase && rule.matching.is_some())
     }
 
     /// The first rule that applies, counted down.
@@ -388,6 +404,8 @@ mod tests {
             "upload gzip-bomb",
             "read flip-bit",
             "read cut",
+            "read 404 x1 name=Docs/a",
+            "read swap=QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o name=a",
         ] {
             let rule: Misbehaviour = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(rule.to_string(), text);
@@ -415,7 +433,9 @@ mod tests {
             "chunk straggle=5",
             "upload straggle=",
             "chunk wants-session",
-            "read 503 name=a",
+            "status 503 name=a",
+            "read swap=../x",
+            "upload swap=QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o",
         ] {
             assert!(text.parse::<Misbehaviour>().is_err(), "{text:?}");
         }

@@ -39,7 +39,7 @@ use self::misbehave::Rules;
 pub use self::misbehave::{BadMisbehaviour, Misbehaviour, Misdeed, Phase};
 use self::store::Store;
 pub use self::store::StoredFile;
-use crate::mirror::Cid;
+use crate::mirror::{CHUNK_BYTES, Cid};
 
 /// How long requests may still take when the sandbox stops.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
@@ -57,6 +57,9 @@ pub struct Options {
     pub delay: Duration,
     /// No token lives longer, whatever is asked for. In whole seconds.
     pub longest_token: Duration,
+    /// Bytes in a chunk. With another number than IPFS's own, files that are longer than that get other hashes than anyone
+    /// would compute who does not know of it.
+    pub chunk_bytes: usize,
     /// What goes wrong from the start.
     pub misbehaviours: Vec<Misbehaviour>,
 }
@@ -69,6 +72,7 @@ impl Options {
             store: store.into(),
             delay: Duration::ZERO,
             longest_token: ONE_YEAR,
+            chunk_bytes: CHUNK_BYTES,
             misbehaviours: Vec::new(),
         }
     }
@@ -119,7 +123,7 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`]: another machine's address, an address in use, a directory that cannot be used.
     pub async fn start(options: Options) -> Result<Self, SandboxError> {
-        let Options { listen, store, delay, longest_token, misbehaviours } = options;
+        let Options { listen, store, delay, longest_token, chunk_bytes, misbehaviours } = options;
         if !listen.ip().is_loopback() {
             return Err(SandboxError::NotLoopback(listen));
         }
@@ -128,7 +132,7 @@ impl Sandbox {
         let address = listener.local_addr().map_err(cannot_listen)?;
 
         let (stopping, stopped) = watch::channel(false);
-        let files = Store::open(&store)?;
+        let files = Store::open(&store, chunk_bytes)?;
         let app = App::new(files, Keys::open(&store)?, Rules::new(misbehaviours), longest_token, Stopping(stopped));
         let app = Arc::new(app);
         app.set_delay(delay);

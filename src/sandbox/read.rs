@@ -13,20 +13,29 @@ use futures_util::stream;
 
 use super::answer::{Refusal, message};
 use super::front::App;
-use super::misbehave::Misdeed;
+use super::misbehave::{Misdeed, Phase};
 use crate::mirror::Cid;
 
 /// Bytes that are read from the disk at a time.
 const PIECE: u64 = 128 * 1024;
 
 /// Serves the bytes with this hash.
-pub(super) fn serve(app: &App, parts: &Parts, hash: &str, deed: Option<&Misdeed>) -> Result<Response, Refusal> {
+pub(super) fn serve(app: &App, parts: &Parts, hash: &str, deed: &mut Option<Misdeed>) -> Result<Response, Refusal> {
     let missing = || Refusal::new(StatusCode::NOT_FOUND, "there is nothing with this hash");
     // What is no hash never becomes a path.
-    let cid = Cid::parse(hash).map_err(|_| missing())?;
+    let mut cid = Cid::parse(hash).map_err(|_| missing())?;
+    let etag = format!("\"{cid}\"");
+    if deed.is_none() {
+        *deed = misdeed_by_name(app, hash);
+    }
+    match deed {
+        Some(told) if told.replaces_the_answer() => return Err(Refusal::Misdeed(told.clone())),
+        Some(Misdeed::Swap(other)) => cid = Cid::parse(other).map_err(|_| missing())?,
+        _ => {}
+    }
+    let deed = deed.as_ref();
     let mut file = app.store.open_object(&cid).map_err(|_| missing())?;
     let size = file.metadata()?.len();
-    let etag = format!("\"{cid}\"");
     let (status, mut range) = match wanted(&parts.headers, &etag, size) {
         Wanted::Whole => (StatusCode::OK, 0..size),
         Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
@@ -63,6 +72,14 @@ pub(super) fn serve(app: &App, parts: &Parts, hash: &str, deed: Option<&Misdeed>
         response.headers_mut().insert(header::CONTENT_RANGE, content_range.parse().map_err(unsendable)?);
     }
     Ok(response)
+}
+
+/// The rule that waits for one of the names under which this hash was stored.
+fn misdeed_by_name(app: &App, hash: &str) -> Option<Misdeed> {
+    if !app.rules.wait_for_a_name(Phase::Read) {
+        return None;
+    }
+    app.store.names_of(hash).iter().find_map(|name| app.rules.for_name(Phase::Read, name))
 }
 
 fn unsendable(_: axum::http::header::InvalidHeaderValue) -> Refusal {

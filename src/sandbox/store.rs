@@ -109,6 +109,7 @@ pub(super) struct Listing {
 /// Everything on disk.
 pub(super) struct Store {
     dir: PathBuf,
+    chunk_bytes: usize,
     entries: Mutex<Entries>,
 }
 
@@ -126,7 +127,7 @@ struct Entries {
 
 impl Store {
     /// Blocking: opens what is below `dir`, or makes it. One sandbox at a time.
-    pub(super) fn open(dir: &Path) -> Result<Self, SandboxError> {
+    pub(super) fn open(dir: &Path, chunk_bytes: usize) -> Result<Self, SandboxError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| SandboxError::Store { path, source }
@@ -149,7 +150,7 @@ impl Store {
         }
         let entries = Entries::replay(&mut log).map_err(at(&path))?;
         let entries = Entries { log: Some(log), ..entries };
-        Ok(Self { dir: dir.to_owned(), entries: Mutex::new(entries) })
+        Ok(Self { dir: dir.to_owned(), chunk_bytes, entries: Mutex::new(entries) })
     }
 
     /// Stores nothing from now on and lets another sandbox have the directory.
@@ -162,16 +163,14 @@ impl Store {
         // By chance and not by number: what an earlier sandbox on this directory still cleans up must not be ours.
         let path = self.dir.join("incoming").join(format!("{:016x}", fastrand::u64(..)));
         let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Receiving { file: Incoming(path), out, cid: CidBuilder::new(), size: 0 })
+        Ok(Receiving { file: Incoming(path), out, cid: CidBuilder::with_chunk_bytes(self.chunk_bytes), size: 0 })
     }
 
     /// Blocking, shortly: moves files to where their hash says, without naming them yet.
     pub(super) fn add(&self, files: &[NewFile]) -> io::Result<()> {
         for file in files {
+            // Also over one that is there: it may have been damaged since, and this one is what its hash says.
             let object = self.object(&file.received.cid);
-            if object.exists() {
-                continue;
-            }
             if let Some(shelf) = object.parent() {
                 DirBuilder::new().recursive(true).mode(0o700).create(shelf)?;
             }
@@ -231,6 +230,13 @@ impl Store {
     pub(super) fn files(&self) -> Vec<StoredFile> {
         let entries = self.lock();
         entries.current.values().map(|at| entries.versions[*at].clone()).collect()
+    }
+
+    /// What files with this hash are called: directory and name of each, as `a/b/name`.
+    pub(super) fn names_of(&self, hash: &str) -> Vec<String> {
+        let entries = self.lock();
+        let files = entries.versions.iter().filter(|file| file.hash == hash);
+        files.map(|file| format!("{}/{}", file.directory, file.name)).collect()
     }
 
     /// Every file that was ever stored, in order.
@@ -370,6 +376,7 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::CHUNK_BYTES;
 
     fn put(store: &Store, name: &str) -> io::Result<()> {
         let place = Place::Path(RemoteDir::parse("d").expect("a path"));
@@ -382,18 +389,18 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_off_does_not_swallow_the_next_one() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path()).expect("it opens");
+        let store = Store::open(dir.path(), CHUNK_BYTES).expect("it opens");
         put(&store, "a").expect("stored");
         store.close();
         let log = dir.path().join("entries.jsonl");
         let whole = fs::read(&log).expect("a log");
         fs::write(&log, [&whole[..], b"{\"kind\":\"file\",\"na"].concat()).expect("written");
 
-        let store = Store::open(dir.path()).expect("it opens");
+        let store = Store::open(dir.path(), CHUNK_BYTES).expect("it opens");
         put(&store, "b").expect("stored");
         store.close();
         let names = |store: Store| store.files().into_iter().map(|file| file.name).collect::<Vec<_>>();
-        assert_eq!(names(Store::open(dir.path()).expect("it opens")), ["a", "b"]);
+        assert_eq!(names(Store::open(dir.path(), CHUNK_BYTES).expect("it opens")), ["a", "b"]);
     }
 
     #[test]
@@ -401,14 +408,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("entries.jsonl"), "{\"kind\":\"directory\",\"id\":1,\"path\":\"a\"}\nx\n")
             .expect("written");
-        let Err(SandboxError::Store { source, .. }) = Store::open(dir.path()) else { panic!("it opens") };
+        let Err(SandboxError::Store { source, .. }) = Store::open(dir.path(), CHUNK_BYTES) else { panic!("it opens") };
         assert_eq!(source.to_string(), "line 2 cannot be read");
     }
 
     #[test]
     fn a_closed_store_takes_nothing() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path()).expect("it opens");
+        let store = Store::open(dir.path(), CHUNK_BYTES).expect("it opens");
         store.close();
         assert!(put(&store, "a").is_err());
         assert_eq!((store.files().len(), store.has_directory(1)), (0, false));
