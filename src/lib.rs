@@ -11,6 +11,7 @@
 //! | [`upload`] | the uploader: queue, workers, pace |
 //! | [`plan`] | what a run is put together from |
 //! | [`wording`] | how paths, times and amounts are written |
+//! | [`verify`] | which stored files are read back, and what follows from what comes |
 //! | [`status`], [`sync`], [`agent`] | what a user can ask for |
 //! | [`config`] | file, environment and flags, validated |
 //! | [`sandbox`] | dStor's API as a small server on loopback, for trying and testing |
@@ -29,6 +30,8 @@ pub mod upload;
 pub mod plan;
 
 pub mod wording;
+
+pub mod verify;
 
 pub mod status;
 

@@ -11,6 +11,7 @@ use crate::ledger::{
 use crate::mirror::{EMPTIED, Placement};
 use crate::plan::LEDGER;
 use crate::upload::Clock;
+use crate::verify::{LOOK_AT, NAMES_OTHERWISE, names_otherwise};
 use crate::wording::{JsonPath, time};
 
 /// The form of the JSON below.
@@ -28,7 +29,7 @@ pub struct Status {
     pub dstor: DstorStatus,
     /// The mirrors of the agent that ran last.
     pub mirrors: Vec<MirrorStatus>,
-    /// What failed, or waits after a failure.
+    /// What failed, what dStor does not give back as it was stored, and what waits after a failure.
     pub problems: Vec<ProblemStatus>,
     /// Damaged ledgers that were set aside, the oldest first. They are told of until a person has removed them.
     pub set_aside: Vec<AsideStatus>,
@@ -94,6 +95,8 @@ pub struct MirrorStatus {
     pub watch_note: Option<String>,
     /// When a full scan last ended well.
     pub last_scan_at: Option<String>,
+    /// What a person should know about the proofs.
+    pub proof_note: Option<&'static str>,
     /// Files by state.
     pub files: FileCounts,
     /// Their bytes.
@@ -111,6 +114,10 @@ pub struct FileCounts {
     pub failed: u64,
     pub skipped: u64,
     pub gone: u64,
+    /// Stored, but dStor did not have them when they were last read back.
+    pub missing: u64,
+    /// Stored, but other bytes came when they were last read back.
+    pub different: u64,
 }
 
 /// Bytes by state.
@@ -122,13 +129,13 @@ pub struct ByteCounts {
     pub pending: u64,
 }
 
-/// A path that failed, or waits after a failure.
+/// A path that failed, that dStor does not give back as it was stored, or that waits after a failure.
 #[derive(Serialize, Debug)]
 pub struct ProblemStatus {
     /// The path.
     #[serde(flatten)]
     pub path: JsonPath,
-    /// `failed`, `pending` or `uploading`.
+    /// `failed`, `stored`, `pending` or `uploading`.
     pub state: &'static str,
     /// A fixed word.
     pub code: String,
@@ -203,7 +210,7 @@ impl Status {
                 .collect(),
             mirrors: mirrors
                 .into_iter()
-                .map(|mirror| Ok(MirrorStatus::new(&counts_now(&ledger, mirror.id, is_alive)?, mirror)))
+                .map(|mirror| MirrorStatus::read(&ledger, mirror, is_alive))
                 .collect::<Result<_, LedgerError>>()?,
         })
     }
@@ -223,7 +230,10 @@ impl Status {
         !self.set_aside.is_empty()
             || matches!(self.dstor.auth, "refused" | "missing")
             || self.problems.iter().any(needs_hands)
-            || self.mirrors.iter().any(|mirror| mirror.files.failed > 0 || mirror.watch == Watching::Missing.word())
+            || self.mirrors.iter().any(|mirror| {
+                let FileCounts { failed, missing, different, .. } = mirror.files;
+                failed + missing + different > 0 || mirror.watch == Watching::Missing.word()
+            })
     }
 }
 
@@ -239,18 +249,22 @@ fn counts_now(ledger: &Ledger, mirror: MirrorId, is_alive: bool) -> Result<Count
 }
 
 impl MirrorStatus {
-    fn new(counts: &Counts, mirror: MirrorRow) -> Self {
+    fn read(ledger: &Ledger, mirror: MirrorRow, is_alive: bool) -> Result<Self, LedgerError> {
+        let counts = counts_now(ledger, mirror.id, is_alive)?;
+        let (missing, different) = ledger.count_bad(mirror.id)?;
+        let (looked_at, alike) = ledger.naming(mirror.id, LOOK_AT)?;
         let (remote, remote_id) = match &mirror.settings.policy.placement {
             Placement::Path(dir) => (Some(dir.as_str().to_owned()), None),
             Placement::Id(id) => (None, Some(*id)),
         };
-        Self {
+        Ok(Self {
             path: JsonPath::new(&mirror.settings.path),
             remote,
             remote_id,
             watch: mirror.watching.word(),
             watch_note: mirror.watch_note,
             last_scan_at: mirror.last_scan_at.map(time),
+            proof_note: names_otherwise(looked_at, alike).then_some(NAMES_OTHERWISE),
             files: FileCounts {
                 stored: counts.stored.files,
                 proved: counts.proved.files,
@@ -259,8 +273,10 @@ impl MirrorStatus {
                 failed: counts.failed.files,
                 skipped: counts.skipped.files,
                 gone: counts.gone.files,
+                missing,
+                different,
             },
             bytes: ByteCounts { stored: counts.stored.bytes, pending: counts.pending.bytes + counts.uploading.bytes },
-        }
+        })
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::sandbox::Misbehaviour;
+use crate::verify::Share;
 
 /// Mirrors local directories, one way, to dStor.
 ///
@@ -80,6 +81,16 @@ pub(super) enum Command {
         after_help = "Examples:\n  dstor-sync wait --timeout 5m\n  dstor-sync wait --proved ~/Documents/thesis.pdf"
     )]
     Wait(Wait),
+    /// Prove that dStor holds what it said it stored
+    ///
+    /// By itself it asks dStor nothing, and tells what is known: a file is proved by its hash if dStor answered, when it
+    /// stored it, with the identifier of exactly its bytes. Content under that identifier can be no other; whether dStor
+    /// still has it, only reading it back shows. With --read, files are read back and compared with what was sent, the one
+    /// that was read longest ago first. Works beside a running agent and without one.
+    #[command(
+        after_help = "Examples:\n  dstor-sync verify ~/Documents\n  dstor-sync verify --read --sample 5%\n  dstor-sync verify --read --budget 1GiB --repair\n\nExit status: 0 all that was looked at is proved, 1 something is missing, different or not proved,\n3 there is no ledger, 5 dStor gave no answer for some."
+    )]
+    Verify(Verify),
     /// Look at the configuration
     #[command(after_help = "Examples:\n  dstor-sync config check\n  dstor-sync config show")]
     Config {
@@ -226,6 +237,30 @@ pub(super) struct Wait {
     pub(super) timeout: Option<Duration>,
 }
 
+#[derive(Args)]
+pub(super) struct Verify {
+    /// Files, and directories with all below them; none: everything
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Read files back from dStor, and compare them with what was sent
+    #[arg(long)]
+    pub(super) read: bool,
+    /// Read only this part of them, such as 5%
+    #[arg(long, value_name = "PART", requires = "read", value_parser = share)]
+    pub(super) sample: Option<Share>,
+    /// Read no more than this, such as 1GiB; each request counts 1 KiB beside the file
+    #[arg(long, value_name = "SIZE", requires = "read", value_parser = size)]
+    pub(super) budget: Option<u64>,
+    /// Have what is missing or different uploaded again, by the agent or by the next `sync`
+    #[arg(long)]
+    pub(super) repair: bool,
+    /// As JSON, one object a line, the summary last
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
     /// Validate it
@@ -320,6 +355,15 @@ pub(super) struct Sandbox {
 fn duration(text: &str) -> Result<Duration, String> {
     let length: jiff::SignedDuration = text.parse().map_err(|_| "write it like 30s, 5m or 1h".to_owned())?;
     Duration::try_from(length).map_err(|_| "it cannot be negative".to_owned())
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    Share::parse(text).ok_or_else(|| "write it like 5% or 0.25%".to_owned())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let size = text.trim().parse::<bytesize::ByteSize>().map_err(|_| "write it like 1GiB or 500 MB".to_owned())?;
+    if size.as_u64() > 0 { Ok(size.as_u64()) } else { Err("nothing can be read for that".to_owned()) }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod signals;
 mod status;
 mod steer;
 mod sync;
+mod verify;
 mod wait;
 mod why;
 
@@ -73,6 +74,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Status(command) => status::run(&global, &command, output),
         Command::Ls(command) => ls::run(&global, &command, output),
         Command::Why(command) => why::run(&global, &command, output),
+        Command::Verify(command) => verify::run(&global, &command, output),
         Command::Wait(command) => wait::run(&global, &command, output),
         Command::Config { command: ConfigCommand::Check } => config::check(&global, output),
         Command::Config { command: ConfigCommand::Show } => config::show(&global, output),

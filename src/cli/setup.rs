@@ -69,7 +69,7 @@ pub(super) async fn prepare(global: &Global, run: &Run, output: &Output) -> Resu
     Ok(Setup { plan, state_dir, sandbox: Some(sandbox) })
 }
 
-async fn start_sandbox(state_dir: &std::path::Path) -> Result<Sandbox, SandboxError> {
+pub(super) async fn start_sandbox(state_dir: &std::path::Path) -> Result<Sandbox, SandboxError> {
     let mut options = Options::new(state_dir.join("dstor"));
     options.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, SANDBOX_PORT));
     match Sandbox::start(options.clone()).await {
@@ -132,5 +132,6 @@ fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config,
         sessions: config.upload.sessions,
         retry_max_delay: config.upload.retry_max_delay,
         shutdown_grace: config.upload.shutdown_grace,
+        read_a_day: config.verify.budget,
     }
 }

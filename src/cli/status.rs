@@ -71,7 +71,7 @@ fn show(status: &Status, output: &Output) {
     }
     output.line("");
     for problem in status.problems.iter().take(SHOWN) {
-        let tone = if problem.state == "failed" { Tone::Bad } else { Tone::Busy };
+        let tone = if matches!(problem.state, "failed" | "stored") { Tone::Bad } else { Tone::Busy };
         let next = problem.next_attempt_at.as_deref().map(|at| format!("; next try {at}")).unwrap_or_default();
         output.line(format_args!(
             "{}  {}: {}{next}",
@@ -82,7 +82,9 @@ fn show(status: &Status, output: &Output) {
     }
     if status.problems.len() > SHOWN {
         let more = status.problems.len() - SHOWN;
-        output.line(format_args!("… and {more} more: `dstor-sync ls --state failed`, `dstor-sync ls --state pending`"));
+        output.line(format_args!(
+            "… and {more} more: `dstor-sync ls --state failed`, `dstor-sync ls --state pending`, `dstor-sync verify`"
+        ));
     }
 }
 
@@ -106,12 +108,17 @@ fn show_mirror(mirror: &MirrorStatus, is_alive: bool, output: &Output) {
         bytes(mirror.bytes.stored),
         counts.proved
     ));
+    if let Some(note) = mirror.proof_note {
+        output.line(format_args!("         {note}"));
+    }
     let others = [
         (counts.pending, "pending"),
         (counts.uploading, "uploading"),
         (counts.failed, "failed"),
         (counts.skipped, "skipped"),
         (counts.gone, "gone"),
+        (counts.missing, "missing on dStor"),
+        (counts.different, "different on dStor"),
     ];
     let others: Vec<String> =
         others.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
@@ -156,6 +163,11 @@ fn answer(status: &Status) -> (String, Tone) {
     }
     if failed > 0 {
         return (format!("needs you: {} failed", files(failed)), Tone::Bad);
+    }
+    let lost = sum(|mirror| mirror.files.missing + mirror.files.different);
+    if lost > 0 {
+        let hint = "`dstor-sync verify --repair` uploads again";
+        return (format!("needs you: dStor does not give back {} as stored; {hint}", files(lost)), Tone::Bad);
     }
     if !status.set_aside.is_empty() {
         return ("needs you: the ledger was damaged; nothing is lost, but look at its disk".into(), Tone::Bad);

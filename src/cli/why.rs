@@ -1,7 +1,7 @@
 //! `why`: the exact reason for a path's state.
 
 use crate::dstor::link;
-use crate::ledger::{Entry, EntryState, Ledger, MirrorRow};
+use crate::ledger::{Entry, EntryState, Found, Ledger, MirrorRow, Reading};
 use crate::local::{OpenRoot, Tree as _};
 use crate::mirror::{Decision, EMPTIED, Included, MirrorPath, Observed, State, decide};
 use crate::upload::Folder;
@@ -63,6 +63,10 @@ fn explain(name: &str, entry: &Entry, observed: &Observed, folder: &Folder, url:
             } else {
                 output.line(format_args!("{name}: stored, and unchanged since"));
             }
+            if let Some(Reading { found, at }) = entry.reading {
+                let what = found.message().unwrap_or("dStor gave exactly these bytes");
+                output.line(format_args!("read     {}: {what}", time(at)));
+            }
         }
         EntryState::Settled(State::Failed) => {
             let tries = entry.attempts;
@@ -93,12 +97,18 @@ fn explain(name: &str, entry: &Entry, observed: &Observed, folder: &Folder, url:
         let proof = match held.proof.as_deref() {
             Some("cid") => "the hash is that of the bytes that were sent",
             Some(_) => "read back and compared",
+            None if entry.reading.is_some() => "not proved any more: see above",
             None => "not proved: the hash is none that could be computed here",
         };
         output.line(format_args!("stored   {}, {} ({proof})", time(held.at), held.hash));
         output.line(format_args!("link     {}", shown(link(url, &held.hash))));
     }
-    let needs_you = entry.state == EntryState::Settled(State::Failed);
+    let is_lost = entry.reading.is_some_and(|reading| reading.found != Found::Same);
+    let needs_you = match entry.state {
+        EntryState::Settled(State::Failed) => true,
+        EntryState::Settled(State::Stored) => is_lost,
+        EntryState::Settled(State::Skipped | State::Gone) | EntryState::Pending | EntryState::Uploading => false,
+    };
     if needs_you { Exit::Attention } else { Exit::Fine }
 }
 
