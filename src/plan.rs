@@ -57,6 +57,8 @@ pub struct Plan {
     pub retry_max_delay: Duration,
     /// How long uploads under way may go on when it is time to stop.
     pub shutdown_grace: Duration,
+    /// Bytes of stored files that are read back in a day; `None`: nothing.
+    pub read_a_day: Option<u64>,
 }
 
 /// Why a run cannot begin.

@@ -21,4 +21,5 @@ mod storm;
 mod stragglers;
 mod syscalls;
 mod truth;
+mod verify;
 mod world;

@@ -17,7 +17,7 @@ const COPY_AGAIN: Duration = Duration::from_secs(3600);
 /// The first look at how old the copy is comes this long after the start.
 const FIRST_COPY: Duration = Duration::from_secs(2);
 /// A change that is due sooner than this is reason to wait with the copy.
-const SOON: i64 = 10_000;
+const SOON: Duration = Duration::from_secs(10);
 
 pub(super) struct Keeper {
     pub(super) uploader: Arc<Uploader>,
@@ -35,7 +35,7 @@ impl Keeper {
         let queue = &self.uploader.queue;
         let mut before = moment(queue);
         let (mut told, mut heard) = (None, heard);
-        while !self.stopped_within(TICK).await {
+        while !Stop::within(&self.stop, TICK).await {
             let now = moment(queue);
             let Passed { stood_still, jump } = passed(before, now);
             before = now;
@@ -125,10 +125,10 @@ impl Keeper {
     pub(super) async fn keep_copy(self: Arc<Self>) -> Result<(), LedgerError> {
         let mut due_since: Option<Instant> = None;
         let mut wait = FIRST_COPY;
-        while !self.stopped_within(wait).await {
+        while !Stop::within(&self.stop, wait).await {
             let age = copied_at(&self.ledger).and_then(|at| SystemTime::now().duration_since(at).ok());
             let waited = due_since.map_or(Duration::ZERO, |since| since.elapsed());
-            wait = match copying(age, waited, self.is_quiet().await?) {
+            wait = match copying(age, waited, super::is_quiet(&self.uploader.queue, SOON).await?) {
                 Copying::Now => {
                     due_since = None;
                     self.copy().await?;
@@ -174,19 +174,6 @@ impl Keeper {
             Err(Err(_)) => {}
         }
         Ok(())
-    }
-
-    async fn is_quiet(&self) -> Result<bool, LedgerError> {
-        let queue = &self.uploader.queue;
-        let outlook = queue.outlook().await?;
-        let soon = queue.clock().now().saturating_add(SOON);
-        Ok(outlook.claimed == 0 && outlook.next_due_at.is_none_or(|due_at| due_at > soon))
-    }
-
-    /// Waits, but not longer than until it is time to stop; `true` if it is.
-    async fn stopped_within(&self, wait: Duration) -> bool {
-        let mut stop = self.stop.clone();
-        tokio::time::timeout(wait, Stop::wait(&mut stop)).await.is_ok()
     }
 }
 

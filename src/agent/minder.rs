@@ -61,7 +61,7 @@ impl Minder {
                     }
                     self.set_missing(note).await?;
                     ready = None;
-                    if self.stopped_within(LOOK_AGAIN).await {
+                    if Stop::within(&self.stop, LOOK_AGAIN).await {
                         return Ok(());
                     }
                 }
@@ -80,7 +80,7 @@ impl Minder {
                             let unwatched =
                                 move |ledger: &Ledger| ledger.set_watching(id, Watching::Polling, Some(note));
                             self.queue.with_room(unwatched).await?;
-                            if self.stopped_within(BEFORE_ANOTHER_WATCHER).await {
+                            if Stop::within(&self.stop, BEFORE_ANOTHER_WATCHER).await {
                                 return Ok(());
                             }
                         }
@@ -295,12 +295,6 @@ impl Minder {
 
     fn folder_is_lost(&self) -> bool {
         tokio::task::block_in_place(|| self.folder.open().is_err())
-    }
-
-    /// Waits, but not longer than until it is time to stop; `true` if it is.
-    async fn stopped_within(&self, wait: Duration) -> bool {
-        let mut stop = self.stop.clone();
-        tokio::time::timeout(wait, Stop::wait(&mut stop)).await.is_ok()
     }
 }
 

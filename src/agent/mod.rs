@@ -2,6 +2,7 @@
 
 mod keeper;
 mod minder;
+mod prover;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +13,11 @@ use tracing::{error, info, warn};
 
 use crate::ledger::{AgentState, Auth, DstorFacts, Ledger, LedgerError, Millis};
 use crate::plan::{AssembleError, LEDGER, Plan, Works};
-use crate::upload::{Broke, Report, Stop, TaskFailure, Tasks, Uploader};
+use crate::upload::{Broke, Queue, Report, Stop, TaskFailure, Tasks, Uploader};
 
 use keeper::Keeper;
 use minder::Minder;
+use prover::Prover;
 
 /// The agent's row is not written more often than this.
 const BETWEEN_WORDS: Duration = Duration::from_millis(200);
@@ -88,6 +90,14 @@ pub async fn run(
     tasks.spawn("the keeper of the clocks", Arc::clone(&keeper).keep_time(words));
     tasks.spawn("the keeper of the ledger's copy", keeper.keep_copy());
     tasks.spawn("the teller", tell(Arc::clone(&uploader), ended.clone()));
+    let prover = Prover {
+        uploader: Arc::clone(&uploader),
+        folders: folders.clone(),
+        ledger: state_dir.join(LEDGER),
+        a_day: plan.read_a_day,
+        stop: ended.clone(),
+    };
+    tasks.spawn("the prover", prover.prove());
 
     let waiting = async {
         // Each minder says once that its first scan is through, or that its directory is missing.
@@ -132,6 +142,13 @@ pub async fn run(
 
 async fn set_state(uploader: &Uploader, state: AgentState) -> Result<(), LedgerError> {
     uploader.queue.with_room(move |ledger| ledger.set_agent_state(state)).await
+}
+
+/// Whether nobody works on a change, and none is due within `soon`.
+async fn is_quiet(queue: &Queue, soon: Duration) -> Result<bool, LedgerError> {
+    let outlook = queue.outlook().await?;
+    let soon = queue.clock().now().saturating_add(i64::try_from(soon.as_millis()).unwrap_or(i64::MAX));
+    Ok(outlook.claimed == 0 && outlook.next_due_at.is_none_or(|due_at| due_at > soon))
 }
 
 /// One line for each change of how we stand with dStor, not one for each failure.

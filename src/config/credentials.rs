@@ -169,7 +169,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::config::{Dstor, Upload, Watch};
+    use crate::config::{Dstor, Upload, Verify, Watch};
 
     struct World {
         folder: tempfile::TempDir,
@@ -198,6 +198,7 @@ mod tests {
                 mirrors: Vec::new(),
                 watch: Watch::default(),
                 upload: Upload::default(),
+                verify: Verify::default(),
                 source: None,
             };
             CredentialSources::new(&config, &Environment::from_pairs(self.variables.iter().cloned()))

@@ -11,11 +11,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
 use super::error::{plain, quoted};
-use super::units::{duration_text, parse_duration, parse_size};
+use super::units::{duration_text, parse_a_day, parse_duration, parse_size};
 
 /// Every key there is, by section.
-const KNOWN: [(&str, &[&str]); 5] = [
-    ("the config", &["dstor", "mirror", "watch", "upload"]),
+const KNOWN: [(&str, &[&str]); 6] = [
+    ("the config", &["dstor", "mirror", "watch", "upload", "verify"]),
     ("[dstor]", &["url", "api_key_file", "email", "password_file", "token_lifetime"]),
     (
         "[[mirror]]",
@@ -23,6 +23,7 @@ const KNOWN: [(&str, &[&str]); 5] = [
     ),
     ("[watch]", &["settle", "max_delay"]),
     ("[upload]", &["workers", "bandwidth", "sessions", "retry_max_delay", "stall_timeout", "shutdown_grace"]),
+    ("[verify]", &["budget"]),
 ];
 
 /// Nobody reads more faults at once, and a file of nothing else must not cost minutes.
@@ -295,6 +296,22 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// Bytes a day; `None` if it is not there, is empty, or cannot be read.
+    pub(super) fn a_day(&self, key: &str, problems: &mut Problems<'_>) -> Option<u64> {
+        let Found { value: text, at } = self.text(key, problems)?;
+        if text.trim().is_empty() {
+            return None;
+        }
+        let fault = match parse_a_day(text) {
+            Some(bytes) if bytes > 0 => return Some(bytes),
+            Some(_) => ConfigError::new(format!("{} is too small: {}", self.key(key), quoted(text))),
+            None => ConfigError::new(format!("{} is no size a day: {}", self.key(key), quoted(text))),
+        };
+        let hint = format!("write it like {key} = \"100 MiB/day\", or {key} = \"\" for nothing");
+        problems.note(at, fault.with_hint(hint));
+        None
     }
 
     /// A size of one byte or more; `default` if it is not there or cannot be read.

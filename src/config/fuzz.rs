@@ -6,7 +6,7 @@ use super::sections::read_text;
 use super::{Config, ConfigErrors, Environment, Overrides};
 use crate::mirror::fuzz::{is_inert, weave};
 
-const WORDS: [&str; 64] = [
+const WORDS: [&str; 65] = [
     "[dstor]\n",
     "[[mirror]]\n",
     "[watch]\n",
@@ -51,6 +51,7 @@ const WORDS: [&str; 64] = [
     "retry_max_delay = \"1m\"\n",
     "stall_timeout = \"1s\"\n",
     "shutdown_grace = \"0s\"\n",
+    "budget = \"1 GiB/day\"\n",
     "unknown = 1\n",
     "\u{1b}]0;x\u{7} = 1\n",
     "\"\\u202e\" = 1\n",

@@ -52,6 +52,8 @@ pub struct Config {
     pub watch: Watch,
     /// How files are uploaded.
     pub upload: Upload,
+    /// How stored files are read back.
+    pub verify: Verify,
     /// The file it was read from; `None` where there is none.
     pub source: Option<PathBuf>,
 }
@@ -146,6 +148,13 @@ pub struct Upload {
     pub stall_timeout: Duration,
     /// How long uploads may go on once the agent is asked to stop. May be zero.
     pub shutdown_grace: Duration,
+}
+
+/// How stored files are read back by the agent, beside what `verify` is told to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Verify {
+    /// Bytes a day; `None`: nothing.
+    pub budget: Option<u64>,
 }
 
 impl Default for Dstor {

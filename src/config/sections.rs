@@ -12,7 +12,7 @@ use super::error::{plain, quoted};
 use super::guarded::Guarded;
 use super::places;
 use super::{
-    Config, ConfigError, CredentialFiles, Dstor, Environment, Mirror, Overrides, Poll, Symlinks, Upload, Watch,
+    Config, ConfigError, CredentialFiles, Dstor, Environment, Mirror, Overrides, Poll, Symlinks, Upload, Verify, Watch,
 };
 use crate::mirror::{MirrorPath, Placement, RemoteDir, Rules, Sessions};
 
@@ -42,6 +42,7 @@ pub(super) fn read_text(
         mirrors: Vec::new(),
         watch: Watch::default(),
         upload: Upload::default(),
+        verify: Verify::default(),
         source: Some(file.to_owned()),
     };
     let mut written = Vec::new();
@@ -67,6 +68,8 @@ pub(super) fn read_text(
         }
         config.watch = watch(&top.section("watch", "[watch]", &mut problems), &mut problems);
         config.upload = upload(&top.section("upload", "[upload]", &mut problems), &mut problems);
+        let verify = top.section("verify", "[verify]", &mut problems);
+        config.verify = Verify { budget: verify.a_day("budget", &mut problems) };
     }
     (config, written, problems.into_found())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::units::{duration_text, size_text};
+use super::units::{a_day_text, duration_text, size_text};
 use super::{Config, CredentialFiles, Mirror, Poll, Source, Symlinks};
 use crate::mirror::{Placement, Sessions, escape};
 
@@ -46,6 +46,8 @@ impl Config {
         value(&mut out, "retry_max_delay", &text(&duration_text(upload.retry_max_delay)));
         value(&mut out, "stall_timeout", &text(&duration_text(upload.stall_timeout)));
         value(&mut out, "shutdown_grace", &text(&duration_text(upload.shutdown_grace)));
+        section(&mut out, "[verify]");
+        value(&mut out, "budget", &text(&self.verify.budget.map_or_else(String::new, a_day_text)));
         out
     }
 
@@ -141,7 +143,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Environment, Overrides};
+    use crate::config::{Environment, Overrides, Verify};
     use crate::mirror::RemoteDir;
 
     fn load(file: &Path) -> Config {
@@ -174,6 +176,8 @@ mod tests {
             poll = true
             [watch]
             settle = "1ms"
+            [verify]
+            budget = "1.5 MB/day"
             [upload]
             sessions = "never"
             workers = 1
@@ -205,6 +209,7 @@ mod tests {
             mirrors: vec![mirror],
             watch: Default::default(),
             upload: Default::default(),
+            verify: Default::default(),
             source: Some("/home/me/config.toml".into()),
         };
         insta::assert_snapshot!(config.effective(Some(&Source::ApiKeyVariable)), @r#"
@@ -238,14 +243,24 @@ mod tests {
         retry_max_delay = "15m"
         stall_timeout = "1m"
         shutdown_grace = "20s"
+
+        [verify]
+        budget = ""
         "#);
     }
 
     #[test]
     fn a_limit_is_shown_as_it_would_be_written() {
         let upload = crate::config::Upload { bandwidth: Some(2 << 20), ..Default::default() };
-        let config =
-            Config { dstor: Default::default(), mirrors: vec![], watch: Default::default(), upload, source: None };
+        let config = Config {
+            dstor: Default::default(),
+            mirrors: vec![],
+            watch: Default::default(),
+            upload,
+            verify: Verify { budget: Some(100 << 20) },
+            source: None,
+        };
+        assert!(config.effective(None).contains("\nbudget = \"100 MiB/day\"\n"));
         assert!(config.effective(None).contains("\nbandwidth = \"2 MiB/s\"\n"));
         assert!(config.effective(None).starts_with("# credentials: none\n"));
     }

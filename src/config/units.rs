@@ -24,6 +24,16 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
     text.trim().parse::<ByteSize>().ok().map(|size| size.as_u64())
 }
 
+/// `100 MiB/day`: bytes a day. `None`: no such thing.
+pub(super) fn parse_a_day(text: &str) -> Option<u64> {
+    parse_size(text.trim().strip_suffix("/day")?)
+}
+
+/// `bytes` a day as [`parse_a_day`] reads it.
+pub(super) fn a_day_text(bytes: u64) -> String {
+    format!("{}/day", size_text(bytes))
+}
+
 /// `bytes` as [`parse_size`] reads it, exactly: in the largest unit that leaves a whole number.
 pub(super) fn size_text(bytes: u64) -> String {
     const UNITS: [(&str, u32); 6] = [("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
@@ -66,12 +76,23 @@ mod tests {
         assert_eq!([0, 1, 1536, 10 << 30].map(size_text), ["0 B", "1 B", "1536 B", "10 GiB"]);
     }
 
+    #[test]
+    fn sizes_a_day_read_as_people_write_them() {
+        for (text, bytes) in [("100 MiB/day", 100 << 20), ("1GB/day", 1_000_000_000), (" 0 B /day ", 0)] {
+            assert_eq!(parse_a_day(text), Some(bytes), "{text}");
+        }
+        for bad in ["", "/day", "100 MiB", "100 MiB/s", "100 MiB per day", "-1 B/day", "1 MiB/day/day"] {
+            assert_eq!(parse_a_day(bad), None, "{bad}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn what_is_written_reads_the_same_again(seconds in 0..=LONGEST.as_secs() - 1, nanos in 0..1_000_000_000u32, bytes: u64) {
             let duration = Duration::new(seconds, nanos);
             proptest::prop_assert_eq!(parse_duration(&duration_text(duration)), Some(duration));
             proptest::prop_assert_eq!(parse_size(&size_text(bytes)), Some(bytes));
+            proptest::prop_assert_eq!(parse_a_day(&a_day_text(bytes)), Some(bytes));
         }
 
         #[test]

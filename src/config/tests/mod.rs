@@ -123,6 +123,8 @@ fn a_config_says_what_the_interface_shows() {
             retry_max_delay = "1s"
             stall_timeout = "2s"
             shutdown_grace = "0s"
+            [verify]
+            budget = "100 MiB/day"
             "#,
     );
     let config = world.config();
@@ -155,6 +157,7 @@ fn a_config_says_what_the_interface_shows() {
             stall_timeout: 2 * SECOND,
             shutdown_grace: Duration::ZERO,
         },
+        verify: Verify { budget: Some(100 << 20) },
         source: Some(world.top.join("c/config.toml")),
     };
     assert_eq!(config, expected);
@@ -181,7 +184,7 @@ fn every_fault_is_told_at_once_with_file_line_and_key() {
     TOP/c/config.toml:5: `token_lifetime` in [dstor] is a whole number, not a duration
       hint: write it like token_lifetime = "1h"
     TOP/c/config.toml:6: unknown key `mirrors` in the config; the nearest known key is `mirror`
-      hint: the keys there are dstor, mirror, watch, upload
+      hint: the keys there are dstor, mirror, watch, upload, verify
     TOP/c/config.toml:8: `settle` in [watch] is no duration: `soon`
       hint: write it like "2s", "15m" or "1h 30m"; days are hours, and a year is the longest
     TOP/c/config.toml:10: `workers` in [upload] is out of range: `65`
@@ -262,6 +265,9 @@ fn wrong_kinds_of_values_are_told_with_the_right_one() {
         ("[upload]\nretry_max_delay = \"999ms\"", "`retry_max_delay` in [upload] is too short: `999ms`"),
         ("[upload]\nstall_timeout = \"0s\"", "`stall_timeout` in [upload] is too short: `0s`"),
         ("[upload]\nshutdown_grace = \"-1s\"", "`shutdown_grace` in [upload] is no duration: `-1s`"),
+        ("[verify]\nbudget = \"100 MiB\"", "`budget` in [verify] is no size a day: `100 MiB`"),
+        ("[verify]\nbudget = \"0 B/day\"", "`budget` in [verify] is too small: `0 B/day`"),
+        ("[verify]\nbudget = 5", "`budget` in [verify] is a whole number, not text"),
         ("[upload]\nsessions = \"sometimes\"", "`sessions` in [upload] cannot be `sometimes`"),
     ] {
         let refusal = in_section(lines);
