@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use dstor_sync::ledger::AgentLock;
 use dstor_sync::sandbox::{Options, Phase, Sandbox};
 use serde_json::Value;
 
@@ -108,6 +109,7 @@ async fn without_reading_it_tells_what_the_hash_proves_and_asks_dstor_nothing() 
     assert!(told.stderr.contains("Whether it still has them, `--read` shows."), "{}", told.stderr);
 }
 
+// E30, P1
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_damaged_on_dstor_is_named_exactly_and_mended() {
     let world = stored(FILES).await;
@@ -235,4 +237,43 @@ async fn a_service_with_other_hashes_is_recognised_and_proved_by_reading_back() 
     assert_eq!(world.sent(), before, "nothing is uploaded for it");
     assert_eq!(agent.log().matches("by other rules").count(), 1, "said once");
     assert_eq!(agent.stop(), 0);
+}
+
+// D9, F10
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_an_older_version_is_read_as_it_is_and_brought_up_where_no_agent_has_it() {
+    let world = stored(FILES).await;
+    let path = world.state_dir().join("ledger.db");
+    rusqlite::Connection::open(&path)
+        .and_then(|db| {
+            db.execute_batch(
+                "DROP TRIGGER file_stored_anew; DROP TRIGGER file_not_to_be_read; DROP TABLE readings;
+                 PRAGMA user_version = 1",
+            )
+        })
+        .expect("made old");
+    assert_eq!(verify(&world, &[]).2.code, 0);
+    assert_eq!(world.count("proved"), 8);
+    {
+        let _agent = AgentLock::take(&world.state_dir()).expect("free");
+        let (_, _, said) = verify(&world, &["--read"]);
+        assert_eq!(said.code, 1);
+        assert!(said.stderr.contains("restart the agent with this version"), "{}", said.stderr);
+        assert_eq!(world.sandbox().requests(Phase::Read), 0);
+    }
+    let (files, _, said) = verify(&world, &["--read"]);
+    assert_eq!((files.len(), said.code), (8, 0), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sandbox_in_the_program_stored_is_read_back_from_there() {
+    let world = World::new().await;
+    world.write("a", "the first");
+    let mirror = world.mirror();
+    let mirror = mirror.to_str().expect("UTF-8");
+    assert_eq!(world.run(&["sync", "-q", "--sandbox", mirror]).code, 0);
+    let said = world.run(&["verify", "--read", "--sandbox"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.starts_with("1 file proved by reading back (9 B)"), "{}", said.stdout);
+    assert_eq!(world.sandbox().requests(Phase::Read), 0, "not from the other one");
 }
