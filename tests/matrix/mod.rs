@@ -3,6 +3,7 @@
 //! says how things stand. Once it is over, everything is stored, true to the bytes. No secret is ever seen.
 
 mod elsewhere;
+mod read;
 mod run;
 mod table;
 
