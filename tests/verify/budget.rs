@@ -75,10 +75,13 @@ async fn a_run_that_is_killed_is_completed_by_the_next() {
     }
     sync(&world);
     std::fs::remove_file(super::object(&world, "d3/f3")).expect("removed");
-    world.sandbox().set_delay(Duration::from_millis(20));
+    // Some 15 s for all of them: time enough to look, and to kill it long before its end.
+    world.sandbox().set_delay(Duration::from_millis(200));
     let run = world.start_with(&["verify", "--read", "--json"]);
-    world.until("it is in the midst of it", || world.sandbox().requests(Phase::Read) >= 150).await;
+    let recorded = || world.run(&["verify", "--json"]).stdout.matches("\"read_at\":\"").count();
+    world.until("it has recorded some", || recorded() > 0).await;
     run.kill();
+    assert!(recorded() < 300, "it was at its end");
     world.sandbox().set_delay(Duration::ZERO);
     assert_eq!(world.status()["mirrors"][0]["files"]["stored"], 300);
 
