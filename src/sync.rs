@@ -102,6 +102,8 @@ pub async fn run(
         passed = passing => passed,
     };
     end.send_replace(Stop::Soon);
+    // What they have settled they have yet to tell of.
+    let _ = tokio::time::timeout(LONGEST_END, tasks.ended()).await;
     // Also after a failure: none may go on while the runtime ends. One that hangs in a system call (a dead network share)
     // cannot be ended.
     let _ = tokio::time::timeout(LONGEST_END, tasks.shutdown()).await;
