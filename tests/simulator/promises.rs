@@ -75,7 +75,11 @@ impl Run {
     /// P5: a dStor that only fails is asked at most so often in a minute.
     pub(crate) fn note_request(&self, sort: Sort, fate: Fate) {
         let mut failures = self.failures.borrow_mut();
+        let wants_sessions = sort == Sort::Direct && self.remote.borrow().service == Service::OnlySessions;
         match fate {
+            // It says which way files go: that is no failure, and is asked once in an hour by each worker.
+            Fate::NoHash | Fate::Truncated | Fate::ForeignHash | Fate::StoredUnheard | Fate::StalledAfter
+                if wants_sessions => {}
             // Of the account or the service: nobody else would fare better.
             Fate::ResetBefore
             | Fate::StoredUnheard
