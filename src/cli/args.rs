@@ -88,7 +88,7 @@ pub(super) enum Command {
     /// still has it, only reading it back shows. With --read, files are read back and compared with what was sent, the one
     /// that was read longest ago first. Works beside a running agent and without one.
     #[command(
-        after_help = "Examples:\n  dstor-sync verify ~/Documents\n  dstor-sync verify --read --sample 5%\n  dstor-sync verify --read --budget 1GiB --repair\n\nExit status: 0 all that was looked at is proved, 1 something is missing, different or not proved,\n3 there is no ledger, 5 dStor gave no answer for some."
+        after_help = "Examples:\n  dstor-sync verify --read ~/Documents\n  dstor-sync verify --read --sample 5% --repair\n\nExit status: 0 all that was looked at is proved, 1 something is missing, different or not proved,\n3 there is no ledger, 5 dStor gave no answer for some."
     )]
     Verify(Verify),
     /// Look at the configuration
