@@ -178,7 +178,8 @@ fn of_the_first_form(path: &Path) {
         .ledger
         .db
         .execute_batch(
-            "DROP TRIGGER file_stored_anew; DROP TRIGGER file_not_to_be_read; DROP TABLE readings; PRAGMA user_version = 1",
+            "DROP TRIGGER file_stored_anew; DROP TRIGGER file_not_to_be_read; DROP TABLE readings; DROP TABLE stragglers;
+             DROP TABLE steering; PRAGMA user_version = 1",
         )
         .expect("made old");
     let (dir, file) = (world.dir, "ledger.db");
@@ -232,6 +233,7 @@ fn a_ledger_of_the_first_form_can_be_read_as_it_is() {
         assert_eq!(ledger.count_bad(mirror).expect("counted"), (0, 0));
         assert_eq!(ledger.naming(mirror, 20).expect("looked"), (1, 1));
         assert_eq!(ledger.problems(10).expect("problems"), []);
+        assert_eq!(ledger.steering().expect("words"), Steering::default());
     }
     assert_eq!(fs::read(&path).expect("read"), bytes, "it was written to");
 }
