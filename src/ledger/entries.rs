@@ -214,7 +214,7 @@ impl Ledger {
 fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
     let is_recorded = row.get::<_, Option<i64>>(0)?.is_some();
     let file = match is_recorded {
-        true => Some(FileRow { recorded: recorded(row)?, held: held(row)? }),
+        true => Some(FileRow { recorded: recorded(row, 24)?, held: held(row)? }),
         false => None,
     };
     let claimed: Option<i64> = row.get(13)?;

@@ -66,12 +66,15 @@ impl Ledger {
     pub fn listing(&self, mirror: MirrorId, dir: &MirrorPath) -> Result<Listing, LedgerError> {
         let Some(id) = self.known_directory(mirror, dir)? else { return Ok(Listing::default()) };
         let mut listing = Listing::default();
-        let mut files = self.db.prepare_cached(&format!(
-            "SELECT {FILE}, f.name, f.unsure FROM files f WHERE f.directory_id = ?1 ORDER BY name"
-        ))?;
+        // By their numbers: looking a column up by its name is done anew for each row.
+        let mut files = self.db.prepare_cached(
+            "SELECT state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, blake3, unsure, name
+             FROM files WHERE directory_id = ?1 ORDER BY name",
+        )?;
         let mut rows = files.query([id])?;
         while let Some(row) = rows.next()? {
-            listing.files.push((row.get::<_, Vec<u8>>(11)?.into(), recorded(row)?));
+            let name = row.get_ref(9)?.as_blob().map_err(rusqlite::Error::from)?;
+            listing.files.push((name.into(), recorded(row, 8)?));
         }
         let mut directories =
             self.db.prepare_cached("SELECT path FROM directories WHERE parent_id = ?1 ORDER BY path")?;
@@ -125,7 +128,7 @@ impl Ledger {
         while let Some(row) = rows.next()? {
             let (name, dir): (Vec<u8>, Vec<u8>) = (row.get(11)?, row.get(12)?);
             if let Some(path) = MirrorPath::from_bytes(&dir).and_then(|dir| dir.join(&name)) {
-                some.push((path, recorded(row)?.stat));
+                some.push((path, recorded(row, 13)?.stat));
             }
         }
         Ok(some)
@@ -149,7 +152,7 @@ impl Ledger {
             .prepare_cached(&format!("SELECT {FILE}, f.unsure FROM files f WHERE directory_id = ?1 AND name = ?2"))?;
         let mut rows = statement.query(key)?;
         match rows.next()? {
-            Some(row) => Ok(Some(FileRow { recorded: recorded(row)?, held: held(row)? })),
+            Some(row) => Ok(Some(FileRow { recorded: recorded(row, 11)?, held: held(row)? })),
             None => Ok(None),
         }
     }
@@ -286,9 +289,10 @@ pub(super) fn forget_state(db: &Connection, mirror: MirrorId, dir: &MirrorPath) 
     Ok(())
 }
 
-pub(super) fn recorded(row: &Row<'_>) -> Result<Recorded, LedgerError> {
+/// What begins with the columns of [`FILE`] up to the digest; `unsure` is the number of the column of that name.
+pub(super) fn recorded(row: &Row<'_>, unsure: usize) -> Result<Recorded, LedgerError> {
     let digest: Option<[u8; 32]> = row.get(7)?;
-    let is_unsure: bool = row.get("unsure")?;
+    let is_unsure: bool = row.get(unsure)?;
     Ok(Recorded {
         state: state_of(row.get(0)?)?,
         stat: Stat {

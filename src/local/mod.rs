@@ -2,6 +2,7 @@
 //!
 //! Read-only: nothing below a mirror is ever written. What is recorded and what is sent are other rooms' business.
 
+mod crew;
 mod filesystem;
 #[cfg(test)]
 mod racer;
@@ -13,6 +14,7 @@ mod tree;
 mod uptime;
 mod watch;
 
+pub use crew::Crew;
 pub use filesystem::unfit_for_a_ledger;
 pub use read::{Content, ReadError, Reading};
 pub use root::{Identity, Look, OpenRoot, Own, RootError};

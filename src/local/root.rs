@@ -1,15 +1,22 @@
 //! The mirror's own directory, and opening things beneath it without ever leaving it.
 
+use std::ffi::CStr;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+#[cfg(target_os = "linux")]
+use rustix::fs::RawDir;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::tree::{Name, Tree};
 use crate::mirror::{Kind, MirrorPath, Observed, Stat, Timestamp};
+
+/// Bytes of names that are asked for at a time: what the C library takes, too.
+#[cfg(target_os = "linux")]
+const ENTRIES: usize = 32 * 1024;
 
 /// Which directory or file this is, whatever its path: a disk that is not mounted shows another directory in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,28 +224,37 @@ impl Tree for OpenRoot {
         }
     }
 
+    /// One call where [`look`](Tree::look) takes three. Links on the way are followed here: what is found behind one is not
+    /// believed, and what is not there behind one is not there in the mirror either.
+    fn is_surely_missing(&self, path: &MirrorPath) -> bool {
+        let found = rustix::fs::statat(&self.fd, path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW);
+        !path.is_top() && matches!(found, Err(Errno::NOENT))
+    }
+
     fn list(&self, dir: &MirrorPath) -> io::Result<Vec<Name>> {
         let fd = self.open_beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let opened = rustix::fs::fstat(&fd)?;
         if opened.st_dev != self.identity.device {
             return Err(io::ErrorKind::NotFound.into());
         }
+        // Only the few directories that hold something of ours need the paths of what is in them.
+        let own_here = self.own.iter().filter_map(|own| own.path.as_ref()?.split()).any(|(parent, _)| parent == *dir);
         let mut names = Vec::new();
-        for entry in retry_on_intr(|| Dir::read_from(&fd))? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
+        for_each_entry(&fd, |entry| {
+            let name = entry.to_bytes();
             if matches!(name, b"." | b"..") {
-                continue;
+                return Ok(());
             }
-            match rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            match rustix::fs::statat(&fd, entry, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => {
-                    let path = if self.own.is_empty() { None } else { dir.join(name) };
+                    let path = if own_here { dir.join(name) } else { None };
                     names.push(Name { bytes: name.into(), look: self.look_at(path.as_ref(), &stat) });
+                    Ok(())
                 }
-                Err(Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
+                Err(Errno::NOENT) => Ok(()),
+                Err(error) => Err(error),
             }
-        }
+        })?;
         Ok(names)
     }
 
@@ -248,6 +264,29 @@ impl Tree for OpenRoot {
         std::fs::File::from(self.open_beneath(file, flags)?).take(longest).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// Calls `each` with the names in an open directory, `.` and `..` among them.
+#[cfg(target_os = "linux")]
+fn for_each_entry(dir: &OwnedFd, mut each: impl FnMut(&CStr) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    let mut buffer = Vec::with_capacity(ENTRIES);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        match entry {
+            Ok(entry) => each(entry.file_name())?,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn for_each_entry(dir: &OwnedFd, mut each: impl FnMut(&CStr) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    for entry in retry_on_intr(|| rustix::fs::Dir::read_from(dir))? {
+        each(entry?.file_name())?;
+    }
+    Ok(())
 }
 
 pub(crate) fn stat_of(stat: &rustix::fs::Stat) -> Stat {
@@ -283,6 +322,8 @@ mod tests {
         let root = OpenRoot::open(dir.path(), None).expect("open");
 
         assert_eq!(root.look(&path("d/link/secret")).expect("looked").observed, Observed::Missing);
+        assert!(!root.is_surely_missing(&path("d/link/secret")), "found, and not believed");
+        assert!(!root.is_surely_missing(&path("d/link")) && root.is_surely_missing(&path("d/nothing")));
         assert!(matches!(root.look(&path("d/link")).expect("looked").observed, Observed::Other(Kind::Symlink, _)));
         for one in [path("d/link/secret"), path("d/link")] {
             assert!(root.open_beneath(&one, OFlags::RDONLY).is_err(), "{one}");

@@ -9,10 +9,13 @@ use crate::mirror::{DSTORIGNORE, Included, MirrorPath, Observed, Rules, Stat};
 /// Longest `.dstorignore` that is read, in bytes.
 const LONGEST: u64 = 1024 * 1024;
 
+/// The lists of rules that hold in a directory, the strongest last; shared by all directories that add none.
+pub(super) type Chain = Arc<Vec<Arc<Rules>>>;
+
 /// A mirror's rules. Remembers the `.dstorignore` files it has read until they change.
 pub struct RuleBook {
     hidden: bool,
-    base: Vec<Arc<Rules>>,
+    base: Chain,
     read: Mutex<HashMap<MirrorPath, (Stat, Arc<Rules>)>>,
 }
 
@@ -22,7 +25,7 @@ impl RuleBook {
     pub fn new(exclude: &[String], hidden: bool) -> Self {
         let (exclude, _) =
             Rules::parse("the mirror's `exclude`", MirrorPath::top(), exclude.iter().map(String::as_str));
-        Self { hidden, base: vec![Rules::built_in(), Arc::new(exclude)], read: Mutex::default() }
+        Self { hidden, base: Arc::new(vec![Rules::built_in(), Arc::new(exclude)]), read: Mutex::default() }
     }
 
     /// Blocking: whether `path` belongs to the mirror; every directory above it has to, too.
@@ -30,7 +33,7 @@ impl RuleBook {
     /// # Errors
     /// As the file system says.
     pub fn judge(&self, root: &dyn Tree, path: &MirrorPath, is_directory: bool) -> std::io::Result<Included> {
-        let mut chain = self.chain(root, &MirrorPath::top(), self.base.clone())?;
+        let mut chain = self.chain(root, &MirrorPath::top(), self.base())?;
         for step in path.lineage() {
             let is_last = step == *path;
             let included = self.judge_with(&step, is_directory || !is_last, &chain);
@@ -53,8 +56,8 @@ impl RuleBook {
     ///
     /// # Errors
     /// As the file system says.
-    pub(super) fn chain_for(&self, root: &dyn Tree, dir: &MirrorPath) -> std::io::Result<Vec<Arc<Rules>>> {
-        let mut chain = self.chain(root, &MirrorPath::top(), self.base.clone())?;
+    pub(super) fn chain_for(&self, root: &dyn Tree, dir: &MirrorPath) -> std::io::Result<Chain> {
+        let mut chain = self.chain(root, &MirrorPath::top(), self.base())?;
         for step in dir.lineage() {
             chain = self.chain(root, &step, chain)?;
         }
@@ -66,25 +69,43 @@ impl RuleBook {
         Included::judge(path, is_directory, self.hidden, chain.iter().map(AsRef::as_ref))
     }
 
+    /// What holds before any `.dstorignore` is read.
+    pub(super) fn base(&self) -> Chain {
+        Arc::clone(&self.base)
+    }
+
     /// Adds the rules of `dir` itself, if it has any.
-    pub(super) fn chain(
+    fn chain(&self, root: &dyn Tree, dir: &MirrorPath, chain: Chain) -> std::io::Result<Chain> {
+        let Some(file) = dir.join(DSTORIGNORE.as_bytes()) else { return Ok(chain) };
+        // Most directories have none, and this is asked for each file that is looked at.
+        if root.is_surely_missing(&file) {
+            return Ok(chain);
+        }
+        self.chain_with(root, dir, root.look(&file)?.observed, chain)
+    }
+
+    /// Adds the rules of `dir` itself, at whose `.dstorignore` `observed` was seen.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub(super) fn chain_with(
         &self,
         root: &dyn Tree,
         dir: &MirrorPath,
-        mut chain: Vec<Arc<Rules>>,
-    ) -> std::io::Result<Vec<Arc<Rules>>> {
-        let Some(file) = dir.join(DSTORIGNORE.as_bytes()) else { return Ok(chain) };
-        let Observed::File(stat) = root.look(&file)?.observed else { return Ok(chain) };
+        observed: Observed,
+        mut chain: Chain,
+    ) -> std::io::Result<Chain> {
+        let (Observed::File(stat), Some(file)) = (observed, dir.join(DSTORIGNORE.as_bytes())) else { return Ok(chain) };
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, rules)) = read.get(dir)
-            && *known == stat
-        {
-            chain.push(Arc::clone(rules));
-            return Ok(chain);
-        }
-        let rules = Arc::new(parse(root, dir, &file)?);
-        read.insert(dir.clone(), (stat, Arc::clone(&rules)));
-        chain.push(rules);
+        let rules = match read.get(dir) {
+            Some((known, rules)) if *known == stat => Arc::clone(rules),
+            _ => {
+                let rules = Arc::new(parse(root, dir, &file)?);
+                read.insert(dir.clone(), (stat, Arc::clone(&rules)));
+                rules
+            }
+        };
+        Arc::make_mut(&mut chain).push(rules);
         Ok(chain)
     }
 }

@@ -7,10 +7,11 @@ use std::io;
 use std::iter::Peekable;
 use std::sync::Arc;
 
+use super::rules::Chain;
 use super::{Name, RuleBook, Tree};
 use crate::mirror::{
-    Decision, Kind, MirrorPath, Observed, Policy, Recorded, Rules, Skip, State, are_twins, decide, is_emptied,
-    leaves_its_name, may_have_twins,
+    DSTORIGNORE, Decision, Kind, MirrorPath, Observed, Policy, Recorded, Rules, Skip, State, are_twins, decide,
+    is_emptied, leaves_its_name, may_have_twins,
 };
 
 /// A path at which disk and record disagree.
@@ -78,6 +79,18 @@ pub struct ScanSummary {
     pub differences: u64,
 }
 
+impl std::ops::AddAssign for ScanSummary {
+    fn add_assign(&mut self, other: Self) {
+        let Self { directories, files, bytes, excluded, unreadable, differences } = other;
+        self.directories += directories;
+        self.files += files;
+        self.bytes += bytes;
+        self.excluded += excluded;
+        self.unreadable += unreadable;
+        self.differences += differences;
+    }
+}
+
 /// Why a scan ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError<E> {
@@ -101,9 +114,10 @@ pub struct Scan<'a> {
     pub before_reading: &'a dyn Fn(&MirrorPath),
 }
 
-struct Step {
-    dir: MirrorPath,
-    chain: Vec<Arc<Rules>>,
+/// A directory to be read, and the rules of those above it.
+pub(super) struct Step {
+    pub(super) dir: MirrorPath,
+    chain: Chain,
 }
 
 impl Scan<'_> {
@@ -116,42 +130,62 @@ impl Scan<'_> {
     /// [`ScanError::Io`] only if `top` itself cannot be read.
     pub fn run<K: Known>(&self, top: &MirrorPath, known: &mut K) -> Result<ScanSummary, ScanError<K::Error>> {
         let mut summary = ScanSummary::default();
-        let chain = match top.split() {
-            Some((parent, _)) => self.rules.chain_for(self.root, &parent).map_err(ScanError::Io)?,
-            None => self.rules.chain_for(self.root, top).map_err(ScanError::Io)?,
-        };
-        let mut steps = vec![Step { dir: top.clone(), chain }];
-        while let Some(Step { dir, chain }) = steps.pop() {
-            (self.before_reading)(&dir);
-            let (chain, names) = match self.names(&dir, chain) {
-                Ok(read) => read,
-                Err(error) if dir == *top => return Err(ScanError::Io(error)),
-                // Gone since its parent was read: its parent's event or the next scan tells.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(_) => {
-                    summary.unreadable += 1;
-                    self.hand_over(known, &mut summary, Difference::at(dir, Observed::Directory))?;
-                    continue;
-                }
-            };
-            summary.directories += 1;
-            self.compare(&dir, &chain, names, known, &mut summary, &mut steps)?;
+        let mut steps = vec![self.first(top)?];
+        while let Some(step) = steps.pop() {
+            self.visit(step, top, known, &mut summary, &mut steps)?;
         }
         Ok(summary)
     }
 
+    /// Where a walk of `top` begins.
+    pub(super) fn first<E>(&self, top: &MirrorPath) -> Result<Step, ScanError<E>> {
+        let chain = match top.split() {
+            Some((parent, _)) => self.rules.chain_for(self.root, &parent),
+            None => Ok(self.rules.base()),
+        };
+        Ok(Step { dir: top.clone(), chain: chain.map_err(ScanError::Io)? })
+    }
+
+    /// Blocking: reads one directory of the walk of `top`, hands over what differs in it, and adds the directories in it to
+    /// `steps`.
+    pub(super) fn visit<K: Known>(
+        &self,
+        Step { dir, chain }: Step,
+        top: &MirrorPath,
+        known: &mut K,
+        summary: &mut ScanSummary,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), ScanError<K::Error>> {
+        (self.before_reading)(&dir);
+        let (chain, names) = match self.names(&dir, chain) {
+            Ok(read) => read,
+            Err(error) if dir == *top => return Err(ScanError::Io(error)),
+            // Gone since its parent was read: its parent's event or the next scan tells.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(_) => {
+                summary.unreadable += 1;
+                return self.hand_over(known, summary, Difference::at(dir, Observed::Directory));
+            }
+        };
+        summary.directories += 1;
+        self.compare(&dir, &chain, names, known, summary, steps)
+    }
+
     /// The entries of a directory by name, and the chain of rules that holds for them.
-    fn names(&self, dir: &MirrorPath, chain: Vec<Arc<Rules>>) -> io::Result<(Vec<Arc<Rules>>, Vec<Name>)> {
-        let chain = if dir.is_top() { chain } else { self.rules.chain(self.root, dir, chain)? };
+    fn names(&self, dir: &MirrorPath, chain: Chain) -> io::Result<(Chain, Vec<Name>)> {
         let mut names = self.root.list(dir)?;
         names.sort_unstable_by(|a, b| a.bytes.cmp(&b.bytes));
+        let chain = match names.binary_search_by(|name| (*name.bytes).cmp(DSTORIGNORE.as_bytes())) {
+            Ok(at) => self.rules.chain_with(self.root, dir, names[at].look.observed, chain)?,
+            Err(_) => chain,
+        };
         Ok((chain, names))
     }
 
     fn compare<K: Known>(
         &self,
         dir: &MirrorPath,
-        chain: &[Arc<Rules>],
+        chain: &Chain,
         names: Vec<Name>,
         known: &mut K,
         summary: &mut ScanSummary,
@@ -182,7 +216,7 @@ impl Scan<'_> {
                     if recorded.is_some_and(|row| row.state != State::Gone) {
                         self.hand_over(known, summary, Difference::at(path.clone(), observed))?;
                     }
-                    steps.push(Step { dir: path, chain: chain.to_vec() });
+                    steps.push(Step { dir: path, chain: Arc::clone(chain) });
                 }
                 Observed::File(stat) => {
                     summary.files += 1;

@@ -28,6 +28,12 @@ pub trait Tree {
     /// As the file system says, save for what simply is not there.
     fn look(&self, path: &MirrorPath) -> io::Result<Look>;
 
+    /// Blocking: whether it is certain, and cheaply found out, that nothing is at `path`. `false` says nothing.
+    fn is_surely_missing(&self, path: &MirrorPath) -> bool {
+        let _ = path;
+        false
+    }
+
     /// Blocking: the names in a directory, in any order.
     ///
     /// # Errors

@@ -137,8 +137,7 @@ impl Included {
         if let Some(said) = chain.rev().find_map(|rules| rules.verdict(path, is_directory)) {
             return said;
         }
-        let dotted = path.split().is_some_and(|(_, name)| name.starts_with(b"."));
-        if dotted && !hidden {
+        if !hidden && path.split().is_some_and(|(_, name)| name.starts_with(b".")) {
             return Self::No(Rule { source: "the mirror's `hidden = false`".into(), line: 0, pattern: ".*".into() });
         }
         Self::Yes

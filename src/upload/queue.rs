@@ -230,13 +230,22 @@ impl Queue {
 
     /// Blocking: lends a connection that only reads, so that a scan does not hold up the writer.
     pub(super) fn read<T>(&self, work: impl FnOnce(&Ledger) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
-        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let reader = match idle {
-            Some(reader) => reader,
-            None => Ledger::open_read_only(&self.ledger_path)?,
-        };
-        let result = work(&reader);
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        self.read_with(1, |readers| readers.first().map_or(Err(LedgerError::Closed), work))
+    }
+
+    /// Blocking: as [`read`](Self::read), with `count` connections, for as many threads.
+    pub(super) fn read_with<T>(
+        &self,
+        count: usize,
+        work: impl FnOnce(&mut [Ledger]) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let idle = || self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = |_| idle().map_or_else(|| Ledger::open_read_only(&self.ledger_path), Ok);
+        let mut readers = (0..count).map(reader).collect::<Result<Vec<Ledger>, _>>()?;
+        let result = work(&mut readers);
+        // Each keeps some pages in memory, and the next who needs more than one comes in an hour.
+        readers.truncate(1);
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).append(&mut readers);
         result
     }
 }

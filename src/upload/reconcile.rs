@@ -1,17 +1,20 @@
 //! Reconciliation: what a scan finds to differ from the ledger goes into the queue.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::ledger::{Below, Ledger, LedgerError, Millis, MirrorId, Push, Urgency};
-use crate::local::{Difference, Known, RootError, Scan, ScanError, ScanSummary};
+use crate::local::{Crew, Difference, Known, RootError, Scan, ScanError, ScanSummary};
 use crate::mirror::{MirrorPath, Observed, Recorded, Stat};
 
 use super::{Folder, Queue, Stop};
 
 /// Differences pushed in one transaction.
 const BATCH: usize = 500;
+/// Threads that walk a whole mirror. Beyond that they wait for one disk.
+const MOST_HANDS: usize = 4;
 
 /// Why a reconciliation did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +62,13 @@ impl Reconciler<'_> {
             found.push(difference);
             if found.len() >= BATCH { push(&mut found) } else { Ok(()) }
         };
-        let scanned = self.queue.read(|ledger| Ok(differences(ledger, folder, top, self.stop, &mut take)))?;
-        let summary = scanned?;
+        let summary = if top.is_top() {
+            let hands = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_HANDS));
+            self.queue.read_with(hands, |ledgers| Ok(self.all_differences(ledgers, folder, &mut take)))??
+        } else {
+            // What was made or moved in just now; each worker walks its own.
+            self.queue.read(|ledger| Ok(differences(ledger, folder, top, self.stop, &mut take)))??
+        };
         if !found.is_empty() {
             push(&mut found)?;
         }
@@ -73,6 +81,35 @@ impl Reconciler<'_> {
                 );
             }
         }
+        Ok(summary)
+    }
+
+    /// All differences of a folder, found by a thread for each ledger; `each` is called by one at a time.
+    fn all_differences(
+        &self,
+        ledgers: &mut [Ledger],
+        folder: &Folder,
+        each: &mut (dyn FnMut(Difference) -> Result<(), LedgerError> + Send),
+    ) -> Result<ScanSummary, ReconcileError> {
+        let root = folder.open()?;
+        let watcher = folder.watcher();
+        let before_reading = |dir: &MirrorPath| {
+            if let Some(watcher) = &watcher {
+                watcher.watch(&root, dir);
+            }
+        };
+        let goes_on = || *self.stop.borrow() == Stop::Go;
+        let crew = Crew { root: &root, rules: &folder.rules, policy: &folder.policy, before_reading: &before_reading };
+        let each = Mutex::new(each);
+        let take = |difference| (*each.lock().unwrap_or_else(PoisonError::into_inner))(difference);
+        let summary = crew.run(&MirrorPath::top(), ledgers, |ledger: &mut Ledger| Records {
+            ledger,
+            mirror: folder.id,
+            goes_on: &goes_on,
+            each: take,
+        });
+        let summary = summary.map_err(ended)?;
+        folder.open()?;
         Ok(summary)
     }
 
@@ -120,10 +157,13 @@ pub fn walk(
     goes_on: &dyn Fn() -> bool,
     each: &mut dyn FnMut(Difference) -> Result<(), LedgerError>,
 ) -> Result<ScanSummary, ReconcileError> {
-    match scan.run(top, &mut Records { ledger, mirror, goes_on, each }) {
-        Ok(summary) => Ok(summary),
-        Err(ScanError::Io(error)) => Err(ReconcileError::Unreadable(error)),
-        Err(ScanError::Known(error)) => Err(error),
+    scan.run(top, &mut Records { ledger, mirror, goes_on, each }).map_err(ended)
+}
+
+fn ended(error: ScanError<ReconcileError>) -> ReconcileError {
+    match error {
+        ScanError::Io(error) => ReconcileError::Unreadable(error),
+        ScanError::Known(error) => error,
     }
 }
 
@@ -147,14 +187,14 @@ pub(super) fn quiet_in(stat: &Stat, now: Millis, settle: Duration) -> Millis {
 }
 
 /// The ledger's side of a scan.
-struct Records<'a> {
+struct Records<'a, E> {
     ledger: &'a Ledger,
     mirror: MirrorId,
     goes_on: &'a dyn Fn() -> bool,
-    each: &'a mut dyn FnMut(Difference) -> Result<(), LedgerError>,
+    each: E,
 }
 
-impl Known for Records<'_> {
+impl<E: FnMut(Difference) -> Result<(), LedgerError>> Known for Records<'_, E> {
     type Error = ReconcileError;
 
     fn listing(&mut self, dir: &MirrorPath) -> Result<(Vec<(Box<[u8]>, Recorded)>, Vec<Box<[u8]>>), ReconcileError> {
