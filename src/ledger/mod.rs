@@ -253,6 +253,9 @@ impl Ledger {
         // an upload, never a false row (D7).
         db.pragma_update(None, "synchronous", "NORMAL")?;
         db.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)?;
+        // What a statement or a job that fails would need to be taken back: in files it was 16 writes for each file that
+        // was stored.
+        db.pragma_update(None, "temp_store", "MEMORY")?;
         db.pragma_update(None, "foreign_keys", "ON")?;
         Migrations::from_slice(MIGRATIONS).to_latest(&mut db).map_err(of_migration)?;
         Ok(db)

@@ -157,28 +157,39 @@ fn commit_group(
 struct Group<'a> {
     ledger: &'a Ledger,
     open: Result<(), LedgerError>,
+    /// Whether there is work in it that has to stay when a later job is taken back.
+    holds_work: bool,
 }
 
 impl<'a> Group<'a> {
     fn begin(ledger: &'a Ledger, opened_as: Identity) -> Self {
         // Writes to a file that was deleted under us would "succeed" (D11).
         let open = ledger.still_in_place(opened_as).and_then(|()| Ok(ledger.db.execute_batch("BEGIN IMMEDIATE")?));
-        Self { ledger, open }
+        Self { ledger, open, holds_work: false }
     }
 
+    /// The first job needs no savepoint, as there is nothing yet that must not be taken back with it. It is often a large
+    /// one, and within a savepoint SQLite keeps a copy of each page that any of its statements changes, until its end.
     fn run(&mut self, job: Job) -> Reply {
+        let (begin, keep, take_back) = match self.holds_work {
+            true => ("SAVEPOINT job", "RELEASE job", "ROLLBACK TO job; RELEASE job"),
+            false => ("", "", "ROLLBACK; BEGIN IMMEDIATE"),
+        };
         if self.open.is_ok() {
-            self.step("SAVEPOINT job");
+            self.step(begin);
         }
         let (outcome, reply) = job(self.open.as_ref().map(|()| self.ledger).map_err(LedgerError::again));
         if self.open.is_ok() {
             match outcome {
-                Outcome::Keep => self.step("RELEASE job"),
+                Outcome::Keep => {
+                    self.holds_work = true;
+                    self.step(keep);
+                }
                 // A full disk can take back the whole transaction, with all that others did in it.
                 Outcome::TakeBack(error) if self.ledger.db.is_autocommit() => self.open = Err(error),
                 Outcome::TakeBack(_) => {
                     self.ledger.forget_cached();
-                    self.step("ROLLBACK TO job; RELEASE job");
+                    self.step(take_back);
                 }
             }
         }

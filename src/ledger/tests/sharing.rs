@@ -92,6 +92,50 @@ fn a_directory_that_was_taken_back_is_made_again_by_the_next_who_needs_it() {
 }
 
 #[test]
+fn the_first_job_of_a_group_that_fails_takes_nothing_of_the_others_with_it() {
+    let shared = Shared::new();
+    let (free, wait) = mpsc::channel::<()>();
+    let (at_it, begun) = mpsc::channel();
+    let (half, ledger) = (shared.push("half"), shared.ledger.clone());
+    let first = thread::spawn(move || {
+        ledger.with_blocking(move |ledger| -> Result<(), LedgerError> {
+            half(ledger)?;
+            at_it.send(()).expect("awaited");
+            let _ = wait.recv();
+            Err(LedgerError::Nonsense("on purpose".into()))
+        })
+    });
+    begun.recv().expect("begun");
+    let mut others = pin!(join_all(["a", "b"].map(|path| shared.ledger.with(shared.push(path)))));
+    assert!(others.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(free);
+    let failed = first.join().expect("it ended");
+    assert!(matches!(&failed, Err(LedgerError::Nonsense(why)) if why == "on purpose"), "{failed:?}");
+    let others = tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(others);
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    assert_eq!(shared.pending(), 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_large_job_writes_no_temporary_files() {
+    let shared = Shared::new();
+    let temporary = || {
+        let open = fs::read_dir("/proc/self/fd").expect("its open files").flatten();
+        open.filter_map(|file| fs::read_link(file.path()).ok()).find(|file| file.to_string_lossy().contains("etilqs"))
+    };
+    let (mirror, paths) = (shared.mirror, (0..500).map(|n| at(&format!("d/{n}"))));
+    let pushes: Vec<Push> = paths.map(|path| Push { path, size: 1, due_at: 0 }).collect();
+    let large: Work = Box::new(move |ledger| {
+        ledger.push(mirror, &pushes, Urgency::Scan, 0)?;
+        temporary().map_or(Ok(()), |file| Err(LedgerError::Nonsense(file.display().to_string())))
+    });
+    // Behind another one, so that it may have to be taken back alone.
+    let results = together(&shared, vec![Box::new(shared.push("a")), large]);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+#[test]
 fn work_that_was_sent_is_done_even_if_nobody_waits_for_it() {
     let shared = Shared::new();
     let mut work = Box::pin(shared.ledger.with(shared.push("a")));
