@@ -15,7 +15,7 @@ mod world;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use measure::{Cost, in_turns, median, program_in_path};
+use measure::{Contender, Cost, in_turns, median, program_in_path};
 use world::World;
 
 /// Rounds of each comparison.
@@ -63,12 +63,8 @@ async fn unchanged(files: usize) {
     world.know_everything();
     // The first pass and the first walks warm the cache for all alike.
     world.pass();
-    let peers = [world.find(), world.rsync()];
-    let ours = || world.program(&["--quiet", "sync"], true);
-    let mut runs: Vec<(&str, Box<dyn Fn() -> std::process::Command + '_>)> = vec![("sync", Box::new(ours))];
-    for (name, command) in peers.iter().flatten() {
-        runs.push((name, Box::new(command)));
-    }
+    let mut runs: Vec<Contender<'_>> = vec![("sync", Box::new(|| world.program(&["--quiet", "sync"], true)))];
+    runs.extend(world.find().into_iter().chain(world.rsync()));
     let before = world.ledger_bytes();
     let costs = in_turns(ROUNDS, &runs);
     print_table(&costs);

@@ -40,11 +40,11 @@ impl Cost {
     }
 }
 
+/// A name, and what makes a command to be run under it once more.
+pub(crate) type Contender<'a> = (&'a str, Box<dyn Fn() -> Command + 'a>);
+
 /// Runs all commands in turns, so that whatever else the machine does meets them alike.
-pub(crate) fn in_turns<'a>(
-    rounds: usize,
-    commands: &[(&'a str, Box<dyn Fn() -> Command + '_>)],
-) -> Vec<(&'a str, Vec<Cost>)> {
+pub(crate) fn in_turns<'a>(rounds: usize, commands: &[Contender<'a>]) -> Vec<(&'a str, Vec<Cost>)> {
     let mut costs: Vec<(&str, Vec<Cost>)> = commands.iter().map(|(name, _)| (*name, Vec::new())).collect();
     for _ in 0..rounds {
         for ((_, command), (_, costs)) in commands.iter().zip(&mut costs) {

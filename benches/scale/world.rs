@@ -11,7 +11,7 @@ use dstor_sync::local::{Name, OpenRoot, Tree as _};
 use dstor_sync::mirror::{CidBuilder, Digest, MirrorPath, Observed};
 use dstor_sync::sandbox::{Options, Phase, Sandbox};
 
-use crate::measure::{figure, program_in_path};
+use crate::measure::{Contender, figure, program_in_path};
 
 /// Files in each directory; directories in each directory of directories.
 const FAN: usize = 100;
@@ -90,7 +90,7 @@ impl World {
         command
     }
 
-    pub(crate) fn find(&self) -> Option<(&'static str, Box<dyn Fn() -> Command + '_>)> {
+    pub(crate) fn find(&self) -> Option<Contender<'_>> {
         let command = || {
             let mut command = Command::new("find");
             command.arg(self.tree()).args(["-printf", "%p %s %T@ %C@ %i\\n"]);
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// `rsync -a` to a copy that has everything already.
-    pub(crate) fn rsync(&self) -> Option<(&'static str, Box<dyn Fn() -> Command + '_>)> {
+    pub(crate) fn rsync(&self) -> Option<Contender<'_>> {
         let command = || {
             let mut command = Command::new("rsync");
             command.arg("-a").arg(self.tree()).arg(self.scratch.path().join("copy"));
