@@ -262,9 +262,10 @@ impl Ledger {
     pub fn problems(&self, limit: u32) -> Result<Vec<Problem>, LedgerError> {
         let mut problems = Vec::new();
         for sql in [
+            // CROSS: in this order. SQLite would begin with the files, of which there may be a million.
             "SELECT d.mirror_id, d.path, r.name, NULL, r.code, r.message, r.attempts, r.since, NULL
-             FROM reasons r JOIN files f USING (directory_id, name) JOIN directories d ON d.id = r.directory_id
-             JOIN mirrors m ON m.id = d.mirror_id
+             FROM reasons r CROSS JOIN files f USING (directory_id, name)
+             CROSS JOIN directories d ON d.id = r.directory_id CROSS JOIN mirrors m ON m.id = d.mirror_id
              WHERE f.state = 1 AND m.active = 1 AND NOT EXISTS
                (SELECT 1 FROM changes c WHERE c.directory_id = f.directory_id AND c.name = f.name)
              ORDER BY r.since LIMIT ?1",

@@ -120,6 +120,25 @@ fn nothing_that_is_asked_for_each_file_reads_a_whole_table() {
 }
 
 #[test]
+fn what_status_asks_begins_with_the_few_that_have_a_reason() {
+    let world = World::new();
+    world.put("a/b/c", &stored(1));
+    world.put("a/x", &failed(1));
+    let plans = plans(&world.ledger, || {
+        world.ledger.agent().expect("read");
+        world.ledger.active_mirrors().expect("read");
+        world.counts();
+        assert_eq!(world.ledger.problems(10).expect("read").len(), 1);
+    });
+    assert!(plans.len() >= 5, "{plans:?}");
+    for (sql, steps) in plans {
+        let few = ["SCAN r", "SCAN c USING INDEX changes_failing"];
+        let whole: Vec<_> = whole_tables(&steps).into_iter().filter(|step| !few.contains(&step.as_str())).collect();
+        assert_eq!(whole, [""; 0], "{sql}\n{steps:#?}");
+    }
+}
+
+#[test]
 fn claiming_takes_the_first_of_the_queue_without_sorting_it() {
     let world = World::new();
     world.push(&at("a"), Urgency::Event);
