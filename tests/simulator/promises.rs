@@ -75,11 +75,13 @@ impl Run {
     /// P5: a dStor that only fails is asked at most so often in a minute.
     pub(crate) fn note_request(&self, sort: Sort, fate: Fate) {
         let mut failures = self.failures.borrow_mut();
-        let wants_sessions = sort == Sort::Direct && self.remote.borrow().service == Service::OnlySessions;
+        let service = self.remote.borrow().service;
+        let is_told_the_way =
+            matches!((sort, service), (Sort::Direct, Service::OnlySessions) | (Sort::Open, Service::WithoutSessions));
         match fate {
             // It says which way files go: that is no failure, and is asked once in an hour by each worker.
             Fate::NoHash | Fate::Truncated | Fate::ForeignHash | Fate::StoredUnheard | Fate::StalledAfter
-                if wants_sessions => {}
+                if is_told_the_way => {}
             // Of the account or the service: nobody else would fare better.
             Fate::ResetBefore
             | Fate::StoredUnheard

@@ -102,7 +102,13 @@ impl Run {
         };
         let mut faults = self.faults.borrow_mut();
         let fate = fates[faults.harm(fates.len() as u32) as usize];
-        let fate = if fate == Fate::Well { self.illness.get().unwrap_or(fate) } else { fate };
+        let ill = self.illness.get().map(|ill| match (ill, sort) {
+            // Who only asks has nothing stored: it is the answer that does not come.
+            (Fate::StoredUnheard, Sort::Status) => Fate::ResetBefore,
+            (Fate::StalledAfter, Sort::Status | Sort::Open) => Fate::StalledBefore,
+            (ill, _) => ill,
+        });
+        let fate = if fate == Fate::Well { ill.unwrap_or(fate) } else { fate };
         let is_early = fate != Fate::Well && faults.harm(4) == 1;
         drop(faults);
         // Nobody is told once that it has sessions only and then that it has none.
