@@ -4,33 +4,36 @@
 //! unreadable subdirectory (A5) and misses what is made in new directories before it gets there (A2). Elsewhere (macOS)
 //! the system watches trees.
 
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc as blocking};
-use std::thread;
-use std::time::Duration;
+#[cfg(target_os = "linux")]
+mod inotify;
+#[cfg(any(test, not(target_os = "linux")))]
+mod trees;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
-use super::{OpenRoot, Tree as _};
+use super::OpenRoot;
 use crate::mirror::MirrorPath;
+
+#[cfg(target_os = "linux")]
+use inotify::Inotify as System;
+#[cfg(not(target_os = "linux"))]
+use trees::Trees as System;
 
 /// Paths that wait to be taken. More than that at once are cheaper found by a scan.
 const CHANNEL: usize = 16 * 1024;
-/// A watcher that takes longer than this to begin with one directory hangs: it may have much to hear first.
-const ANSWER: Duration = Duration::from_secs(60);
 /// A watcher that only fails, this often in a row, is at its end: it would go on failing as fast as it can.
 const MOST_FAILURES: u32 = 100;
 
 /// Why nothing is watched.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gives no file watcher")]
-pub struct WatchError(#[source] notify::Error);
+pub struct WatchError(#[source] io::Error);
 
 /// Something was heard.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,24 +46,10 @@ pub enum Heard {
 
 /// A watcher over one mirror. Stops when dropped.
 pub struct Watcher {
-    root: PathBuf,
-    asks: blocking::Sender<Ask>,
+    system: System,
     life: Arc<Life>,
     unwatched: AtomicU64,
     limit_reached: AtomicBool,
-    lost: Arc<Lost>,
-}
-
-/// What a watcher is asked for, and where the answer goes.
-struct Ask {
-    dir: PathBuf,
-    wish: Wish,
-    answer: blocking::SyncSender<notify::Result<()>>,
-}
-
-enum Wish {
-    Watch(RecursiveMode),
-    Unwatch,
 }
 
 /// What is known of whether a watcher lives.
@@ -91,68 +80,28 @@ impl Watcher {
     /// # Errors
     /// If the system gives none (A26).
     pub fn new(root: &Path) -> Result<(Self, Hearing), WatchError> {
-        let (send, paths) = mpsc::channel(CHANNEL);
-        let (lost, life) = (Arc::new(Lost::default()), Arc::new(Life::default()));
-        let mut ear = Ear {
-            root: root.to_owned(),
-            send,
-            lost: Arc::clone(&lost),
-            life: Arc::clone(&life),
-            last: None,
-            failures: 0,
-        };
-        let inner = RecommendedWatcher::new(
-            move |event| ear.hear(event),
-            // Links are not followed: what lies behind them is not the mirror's (A17).
-            Config::default().with_follow_symlinks(false),
-        )
-        .map_err(WatchError)?;
-        let (asks, asked) = blocking::channel();
-        let over = Arc::clone(&life);
-        thread::Builder::new()
-            .name("watch".into())
-            .spawn(move || serve(inner, &asked, &over))
-            .map_err(|error| WatchError(notify::Error::io(error)))?;
-        let watcher = Self {
-            root: root.to_owned(),
-            asks,
-            life,
-            unwatched: AtomicU64::new(0),
-            limit_reached: AtomicBool::new(false),
-            lost: Arc::clone(&lost),
-        };
-        Ok((watcher, Hearing { paths, lost }))
+        let life = Arc::new(Life::default());
+        let (ear, hearing) = Ear::new(Arc::clone(&life));
+        let system = System::new(root, ear).map_err(WatchError)?;
+        Ok((Self { system, life, unwatched: AtomicU64::new(0), limit_reached: AtomicBool::new(false) }, hearing))
     }
 
     /// Blocking: watches a directory of `root`, again if it is watched already. One that cannot be watched is counted, and
     /// is then seen by scans only.
     pub fn watch(&self, root: &OpenRoot, dir: &MirrorPath) {
-        let is_tree = !cfg!(target_os = "linux");
-        if is_tree && !dir.is_top() {
+        if self.is_over() {
             return;
         }
-        let mode = if is_tree { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
-        let path = dir.under(&self.root);
-        let Some(watched) = self.ask(path.clone(), Wish::Watch(mode)) else { return };
+        let watched = self.system.watch(root, dir);
         if dir.is_top() {
             self.life.echoes.store(watched.is_ok() && cfg!(target_os = "linux"), Ordering::Relaxed);
         }
-        let Err(error) = watched else {
-            // What the system watches is what the path leads to. If a link took the directory's place just now, that may
-            // be a directory that is watched already: it would be heard under this name from now on, and no longer once
-            // the link is gone. A scan watches everything anew.
-            if !root.look(dir).is_ok_and(|look| look.observed.is_directory()) {
-                // Not watched any more is as good.
-                let _ = self.ask(path, Wish::Unwatch);
-                self.lost.lose();
-            }
-            return;
-        };
-        match error.kind {
-            // Gone again: its parent tells (A6).
-            notify::ErrorKind::PathNotFound => {}
-            notify::ErrorKind::Io(ref io) if io.kind() == io::ErrorKind::NotFound => {}
-            notify::ErrorKind::MaxFilesWatch => {
+        let Err(error) = watched else { return };
+        match error.kind() {
+            // Gone again, or something else by now: its parent tells (A6).
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
+            // That is how a system says that there are too many.
+            io::ErrorKind::StorageFull => {
                 self.unwatched.fetch_add(1, Ordering::Relaxed);
                 self.limit_reached.store(true, Ordering::Relaxed);
             }
@@ -161,20 +110,6 @@ impl Watcher {
                 tracing::debug!(%dir, %error, "not watched");
             }
         }
-    }
-
-    /// The watcher's word on a directory; `None` if it has none any more, and then it never will.
-    fn ask(&self, dir: PathBuf, wish: Wish) -> Option<notify::Result<()>> {
-        if self.is_over() {
-            return None;
-        }
-        let (answer, answered) = blocking::sync_channel(1);
-        let asked = self.asks.send(Ask { dir, wish, answer });
-        let answer = asked.ok().and_then(|()| answered.recv_timeout(ANSWER).ok());
-        if answer.is_none() {
-            self.life.is_over.store(true, Ordering::Relaxed);
-        }
-        answer
     }
 
     /// Whether it is known to hear nothing any more.
@@ -205,23 +140,6 @@ impl Watcher {
     }
 }
 
-/// Owns notify's watcher, on a thread of its own: it waits without limit for a thread that may hang, and panics, also when
-/// it is dropped, once that thread is gone (A18).
-fn serve(mut inner: RecommendedWatcher, asked: &blocking::Receiver<Ask>, life: &Life) {
-    while let Ok(Ask { dir, wish, answer }) = asked.recv() {
-        let does = || match wish {
-            Wish::Watch(mode) => inner.watch(&dir, mode),
-            Wish::Unwatch => inner.unwatch(&dir),
-        };
-        let Ok(watched) = catch_unwind(AssertUnwindSafe(does)) else { break };
-        // Whoever asked may have given up.
-        let _ = answer.send(watched);
-    }
-    life.is_over.store(true, Ordering::Relaxed);
-    // There is nobody left to tell, and nothing to be done about it.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(inner)));
-}
-
 impl Lost {
     fn lose(&self) {
         self.flag.store(true, Ordering::Release);
@@ -245,52 +163,61 @@ impl Hearing {
     }
 }
 
-/// What runs on notify's own thread: it never blocks, and what it cannot pass on it marks as lost.
+/// What the system's events are told to, on a thread of its own: it never blocks, and what it cannot pass on it marks as
+/// lost. Its end is the end of the watcher.
 struct Ear {
-    root: PathBuf,
     send: mpsc::Sender<MirrorPath>,
     lost: Arc<Lost>,
     life: Arc<Life>,
     last: Option<MirrorPath>,
-    /// How often in a row it failed.
+    /// How often in a row the system failed.
     failures: u32,
 }
 
 impl Ear {
-    fn hear(&mut self, event: notify::Result<Event>) {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                self.failures += 1;
-                if self.failures >= MOST_FAILURES {
-                    // The only way to end notify's thread from here. Its end is noticed like any other.
-                    std::panic::resume_unwind(Box::new("the watcher only fails"));
-                }
-                tracing::debug!(%error, "the watcher failed");
-                return self.lost.lose();
-            }
-        };
+    fn new(life: Arc<Life>) -> (Self, Hearing) {
+        let (send, paths) = mpsc::channel(CHANNEL);
+        let lost = Arc::new(Lost::default());
+        let hearing = Hearing { paths, lost: Arc::clone(&lost) };
+        (Self { send, lost, life, last: None, failures: 0 }, hearing)
+    }
+
+    /// Something happened, be it of interest or not.
+    fn sign(&mut self) {
         self.failures = 0;
         self.life.signs.fetch_add(1, Ordering::Relaxed);
-        if event.need_rescan() {
-            return self.lost.lose();
-        }
-        // Our own reading makes events, too (A16).
-        if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
+    }
+
+    /// Something happened at this path.
+    fn hear(&mut self, path: MirrorPath) {
+        // A save makes several events in a row for one path; one is enough while it waits.
+        if self.last.as_ref() == Some(&path) && self.send.capacity() < CHANNEL {
             return;
         }
-        for path in &event.paths {
-            let Some(path) = MirrorPath::relative(&self.root, path) else { continue };
-            // A save makes several events in a row for one path; one is enough while it waits.
-            if self.last.as_ref() == Some(&path) && self.send.capacity() < CHANNEL {
-                continue;
-            }
-            match self.send.try_send(path.clone()) {
-                Ok(()) => self.last = Some(path),
-                Err(TrySendError::Full(_)) => self.lost.lose(),
-                Err(TrySendError::Closed(_)) => return,
-            }
+        match self.send.try_send(path.clone()) {
+            Ok(()) => self.last = Some(path),
+            Err(TrySendError::Full(_)) => self.lost.lose(),
+            Err(TrySendError::Closed(_)) => {}
         }
+    }
+
+    /// Events were lost.
+    fn lose(&self) {
+        self.lost.lose();
+    }
+
+    /// The system failed, and events may be lost. Returns whether it only fails.
+    fn fail(&mut self, error: &dyn std::error::Error) -> bool {
+        self.failures += 1;
+        tracing::debug!(%error, "the watcher failed");
+        self.lose();
+        self.failures >= MOST_FAILURES
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.life.is_over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -314,6 +241,9 @@ pub fn sends_no_events(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     // A1, A19: more than the system's queue or ours can hold, while nobody listens.
@@ -350,35 +280,6 @@ mod tests {
         assert_eq!(heard, MirrorPath::from_bytes(b"saved").map(Heard::Path));
     }
 
-    // A18: notify panics when it is asked, or dropped, after its thread has ended.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_watcher_that_only_fails_ends_and_takes_nobody_with_it() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let root = dir.path().canonicalize().expect("there");
-        let (send, paths) = mpsc::channel(CHANNEL);
-        let (lost, life) = (Arc::new(Lost::default()), Arc::new(Life::default()));
-        let mut ear =
-            Ear { root: root.clone(), send, lost: Arc::clone(&lost), life: Arc::clone(&life), last: None, failures: 0 };
-        // Every event is turned into a failure.
-        let hear = move |_| (0..MOST_FAILURES).for_each(|_| ear.hear(Err(notify::Error::generic("on purpose"))));
-        let inner = RecommendedWatcher::new(hear, Config::default()).expect("a watcher");
-        let (asks, asked) = blocking::channel();
-        let over = Arc::clone(&life);
-        let serving = thread::spawn(move || serve(inner, &asked, &over));
-        let (unwatched, limit_reached) = (AtomicU64::new(0), AtomicBool::new(false));
-        let watcher = Watcher { root: root.clone(), asks, life, unwatched, limit_reached, lost: Arc::clone(&lost) };
-        let mut hearing = Hearing { paths, lost };
-        watcher.watch(&open(&root), &MirrorPath::top());
-        std::fs::write(root.join("saved"), "x").expect("written");
-        let end = async { while hearing.next().await.is_some() {} };
-        tokio::time::timeout(Duration::from_secs(60), end).await.expect("it goes on failing");
-        watcher.watch(&open(&root), &MirrorPath::top());
-        assert!(watcher.is_over());
-        watcher.watch(&open(&root), &MirrorPath::top());
-        drop(watcher);
-        serving.join().expect("it ended well");
-    }
-
     fn open(root: &Path) -> OpenRoot {
         OpenRoot::open(root, None).expect("open")
     }
@@ -391,21 +292,37 @@ mod tests {
         let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
         watcher.watch(&open(&root), &MirrorPath::top());
         std::os::unix::fs::symlink(&root, root.join("link")).expect("linked");
-        watcher.watch(&open(&root), &MirrorPath::from_bytes(b"link").expect("a path"));
-        let mut next = async || tokio::time::timeout(std::time::Duration::from_secs(60), hearing.next()).await;
-        while next().await.expect("a scan is asked for") != Some(Heard::Lost) {}
-
-        // The scan.
-        watcher.watch(&open(&root), &MirrorPath::top());
+        watcher.watch(&open(&root), &path("link"));
+        assert_eq!(watcher.take_note(), None, "it is no directory that could not be watched");
         std::fs::remove_file(root.join("link")).expect("removed");
-        let link = MirrorPath::from_bytes(b"link").map(Heard::Path);
-        while next().await.expect("it is heard") != link {}
-        // Done by the thread that takes watches away, after that.
-        std::fs::create_dir(root.join("other")).expect("made");
-        watcher.watch(&open(&root), &MirrorPath::from_bytes(b"other").expect("a path"));
+        until_heard(&mut hearing, "link").await;
+        std::fs::write(root.join("saved"), "x").expect("written");
+        until_heard(&mut hearing, "saved").await;
+    }
+
+    // A4: its watches would be counted against the system's limit for nothing.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_moved_out_of_the_mirror_is_not_heard_any_more() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let outside = dir.path().canonicalize().expect("there");
+        let root = outside.join("mirror");
+        std::fs::create_dir_all(root.join("a/b")).expect("made");
+        let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
+        for dir in [MirrorPath::top(), path("a"), path("a/b")] {
+            watcher.watch(&open(&root), &dir);
+        }
+        std::fs::rename(root.join("a"), outside.join("a")).expect("moved");
+        until_heard(&mut hearing, "a").await;
+        std::fs::write(outside.join("a/b/elsewhere"), "x").expect("written");
         std::fs::write(root.join("saved"), "x").expect("written");
         let saved = MirrorPath::from_bytes(b"saved").map(Heard::Path);
-        while next().await.expect("it is heard") != saved {}
+        loop {
+            let heard = tokio::time::timeout(Duration::from_secs(60), hearing.next()).await.expect("heard");
+            if heard == saved {
+                break;
+            }
+            assert_eq!(heard, Some(Heard::Path(path("a"))), "of what is not in the mirror");
+        }
     }
 
     // A16
@@ -420,5 +337,65 @@ mod tests {
         std::fs::write(root.join("saved"), "x").expect("written");
         let heard = tokio::time::timeout(Duration::from_secs(60), hearing.next()).await.expect("heard");
         assert_eq!(heard, MirrorPath::from_bytes(b"saved").map(Heard::Path));
+    }
+
+    fn path(text: &str) -> MirrorPath {
+        MirrorPath::from_bytes(text.as_bytes()).expect("a path")
+    }
+
+    /// Waits until `wanted` is heard.
+    async fn until_heard(hearing: &mut Hearing, wanted: &str) {
+        let wanted = Heard::Path(path(wanted));
+        let heard = async { while hearing.next().await.expect("it lives") != wanted {} };
+        tokio::time::timeout(Duration::from_secs(20), heard)
+            .await
+            .unwrap_or_else(|_| panic!("{wanted:?} is never heard"));
+    }
+
+    // A4: whoever walks may meet a directory under its new name before the events of its move are read, while others
+    // have their directories watched.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_directory_that_was_met_under_its_new_name_is_heard_whatever_becomes_of_the_old_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("there");
+        let (watcher, mut hearing) = Watcher::new(&root).expect("a watcher");
+        let (watcher, opened) = (Arc::new(watcher), Arc::new(open(&root)));
+        watcher.watch(&opened, &MirrorPath::top());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let others: Vec<_> = (0..3)
+            .map(|_| (Arc::clone(&watcher), Arc::clone(&opened), Arc::clone(&is_over)))
+            .map(|(watcher, opened, is_over)| {
+                thread::spawn(move || {
+                    while !is_over.load(Ordering::Relaxed) {
+                        watcher.watch(&opened, &MirrorPath::top());
+                    }
+                })
+            })
+            .collect();
+        for round in 0..200 {
+            let (old, new) = (format!("old{round}"), format!("new{round}"));
+            std::fs::create_dir_all(root.join(&old).join("e")).expect("made");
+            watcher.watch(&opened, &path(&old));
+            watcher.watch(&opened, &path(&format!("{old}/e")));
+            std::fs::rename(root.join(&old), root.join(&new)).expect("moved");
+            watcher.watch(&opened, &path(&new));
+            watcher.watch(&opened, &path(&format!("{new}/e")));
+            // Heard of all that, as a walker would be, and another look at what came.
+            until_heard(&mut hearing, &new).await;
+            watcher.watch(&opened, &path(&new));
+            watcher.watch(&opened, &path(&format!("{new}/e")));
+            // The old name is used again, and what is in it goes away.
+            std::fs::create_dir(root.join(&old)).expect("made");
+            watcher.watch(&opened, &path(&old));
+            std::fs::write(root.join(&old).join("e"), "x").expect("written");
+            std::fs::remove_file(root.join(&old).join("e")).expect("removed");
+            std::fs::write(root.join(&old).join("f"), "x").expect("written");
+            until_heard(&mut hearing, &format!("{old}/f")).await;
+            watcher.watch(&opened, &MirrorPath::top());
+            std::fs::write(root.join(&new).join("e").join("saved"), "x").expect("written");
+            until_heard(&mut hearing, &format!("{new}/e/saved")).await;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        others.into_iter().for_each(|other| other.join().expect("it ended well"));
     }
 }

@@ -72,6 +72,13 @@ impl MirrorPath {
         self.0.is_empty()
     }
 
+    /// Whether it is `dir`, or lies below it.
+    #[must_use]
+    pub fn is_within(&self, dir: &Self) -> bool {
+        let below = self.as_bytes().strip_prefix(dir.as_bytes());
+        dir.is_top() || below.is_some_and(|below| below.first().is_none_or(|next| *next == b'/'))
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -238,6 +245,18 @@ mod tests {
 
     fn path(text: &str) -> MirrorPath {
         MirrorPath::from_bytes(text.as_bytes()).expect("a plain path")
+    }
+
+    #[test]
+    fn a_path_is_within_itself_what_is_above_it_and_nothing_that_only_begins_alike() {
+        for (inner, outer) in [("a", "a"), ("a/b/c", "a"), ("a/b", "a/b")] {
+            assert!(path(inner).is_within(&path(outer)), "{inner} within {outer}");
+            assert!(path(inner).is_within(&MirrorPath::top()));
+        }
+        for (inner, outer) in [("ab", "a"), ("a", "a/b"), ("a-b/c", "a"), ("b/a", "a")] {
+            assert!(!path(inner).is_within(&path(outer)), "{inner} within {outer}");
+        }
+        assert!(!MirrorPath::top().is_within(&path("a")));
     }
 
     // B21
