@@ -256,6 +256,9 @@ impl Run {
         let by = [-30_000, 30_000, -1_500, 5_000, -200, -18_000_000, 7_200_000][how as usize % 7];
         self.tell(|| format!("the clock is set by {by} ms"));
         self.meet(if by < 0 { Rare::ClockBack } else { Rare::ClockAhead });
+        if by < 0 {
+            self.disk.borrow_mut().clock_is_set_back();
+        }
         self.skew_ms.set(self.skew_ms.get() + by);
     }
 

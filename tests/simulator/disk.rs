@@ -46,6 +46,8 @@ pub(crate) struct Disk {
     tick_ms: u32,
     /// Inodes of watched directories, and the paths under which they were watched.
     watches: BTreeMap<u64, MirrorPath>,
+    /// When files were last changed, by a clock that was set back since.
+    before: Vec<(u64, Timestamp)>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -57,6 +59,7 @@ impl Disk {
             next_inode: 100,
             tick_ms,
             watches: BTreeMap::new(),
+            before: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -102,6 +105,12 @@ impl Disk {
         }
     }
 
+    /// The clock is set back. A file of the same size that is written, unheard, in just the tick in which it was written by
+    /// the clock as it was, looks the same as then, and nobody can tell without reading all there is: that is not played.
+    pub(crate) fn clock_is_set_back(&mut self) {
+        self.before.extend(self.trees[MIRROR].values().map(|node| (node.inode, node.ctime)));
+    }
+
     fn tell(&mut self, tree: usize, path: &MirrorPath) {
         let Some((parent, name)) = path.split() else { return };
         if let Some(directory) = self.inode_of_directory(tree, &parent) {
@@ -131,7 +140,11 @@ impl Disk {
     /// Writes a file in place, or makes it.
     pub(crate) fn write(&mut self, path: &MirrorPath, bytes: &[u8], now_ns: i64) {
         self.make_way(path, now_ns);
-        let stamp = self.stamp(now_ns);
+        let mut stamp = self.stamp(now_ns);
+        let inode = self.trees[MIRROR].get(path).map(|node| node.inode);
+        while inode.is_some_and(|inode| self.before.contains(&(inode, stamp))) {
+            stamp.seconds += 1;
+        }
         match self.trees[MIRROR].get_mut(path) {
             Some(node) if matches!(node.what, What::File(_)) => {
                 node.what = What::File(bytes.to_vec());
