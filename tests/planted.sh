@@ -55,11 +55,11 @@ bug "a file read in the tick of its change is believed" src/upload/errand.rs \
   'if stat.is_racy(read_from) {' 'if stat.is_racy(read_from) && stat.size > 1 << 40 {' figures::an_edit
 bug "bytes that dStor may have replaced are compared instead of sent" src/upload/errand.rs \
   'Decision::Compare(digest) if !self.claim.is_unsure' 'Decision::Compare(digest)'
-bug "a path saved again during its upload is settled" src/ledger/changes.rs \
+bug "a path saved again during its upload is settled" src/ledger/settle.rs \
   '"DELETE FROM changes WHERE directory_id = ?1 AND name = ?2 AND generation = ?3"' '"DELETE FROM changes WHERE directory_id = ?1 AND name = ?2 AND ?3 > 0"'
-bug "an upload that ended without word leaves no doubt" src/ledger/changes.rs \
+bug "an upload that ended without word leaves no doubt" src/ledger/settle.rs \
   'unsure = max(unsure, ?7)' 'unsure = min(unsure, ?7)'
-bug "what a killed agent was sending leaves no doubt" src/ledger/changes.rs \
+bug "what a killed agent was sending leaves no doubt" src/ledger/due.rs \
   '"UPDATE changes SET claimed = 0, unsure = 1 WHERE claimed = 1"' '"UPDATE changes SET claimed = 0 WHERE claimed = 1"'
 bug "lost events make no scan" src/mirror/vigil.rs \
   'self.scan_by(now + BETWEEN_SCANS);' 'let _ = now + BETWEEN_SCANS;'
@@ -79,17 +79,15 @@ bug "how long dStor asks to wait is not heard" src/mirror/pace.rs \
 bug "a refused key is asked about each time" src/dstor/lease.rs \
   'now.saturating_sub(*at) < ASK_AGAIN' 'now.saturating_sub(*at) > ASK_AGAIN'
 bug "each refused request fetches a token of its own" src/dstor/lease.rs \
-  'wish.refused == Some(leased.number)' 'wish.refused.is_some()'
+  'if wish.refused == Some(leased.number) ||' 'if wish.refused.is_some() ||'
 bug "a file is read before it is quiet" src/upload/errand.rs \
   'let wait = quiet_in(stat, now, wanted);' 'let wait = quiet_in(stat, now, wanted).min(0);' agent::
 bug "a refused file is asked about for ever" src/mirror/fault.rs \
   'Self::Refused { .. } => Verdict::Park,' 'Self::Refused { .. } => Verdict::Retry(None),' faults::
-bug "what lay below a removed directory is still called stored" src/ledger/changes.rs \
+bug "what lay below a removed directory is still called stored" src/ledger/settle.rs \
   'if self.known_directory(mirror, path)?.is_some() {' 'if self.known_directory(mirror, path)?.is_none() {'
-bug "the watcher passes over an overflow" src/local/watch.rs \
-  'if event.need_rescan() {
-            return self.lost.lose();' 'if event.need_rescan() {
-            return;' guards::watcher
+bug "the watcher passes over an overflow" src/local/watch/inotify.rs \
+  'ReadFlags::QUEUE_OVERFLOW | ReadFlags::UNMOUNT' 'ReadFlags::UNMOUNT' guards::watcher
 bug "a link in a path is followed" src/local/root.rs \
   'let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;' 'let within = ResolveFlags::empty();' security::racer
 bug "redirects are followed, with everything that was sent" src/dstor/http.rs \
