@@ -129,11 +129,10 @@ async fn of_files_that_are_rewritten_while_they_upload_no_mixture_is_stored() {
     let mut truth = Truth::default();
     let wrong = truth.falsehoods(&world);
     assert!(wrong.is_empty(), "{wrong:?}");
-    let began = world.sandbox().requests(Phase::Upload);
+    let (alone, together) = (world.sandbox().requests(Phase::Upload), world.sandbox().requests(Phase::Chunk));
     tell(&format!(
-        "rewritten during upload: {began} uploads began, {} of them moved, {rewrites} rewrites, {} versions stored, \
-         mixtures 0 ({halves} where the writer itself was held up), false rows 0 of {}",
-        began - versions.len() as u64,
+        "rewritten during upload: {alone} uploads of one file and {together} of many began, {rewrites} rewrites, \
+         {} versions stored, mixtures 0 ({halves} where the writer itself was held up), false rows 0 of {}",
         versions.len(),
         truth.rows
     ));
