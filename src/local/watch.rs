@@ -347,7 +347,7 @@ mod tests {
     async fn until_heard(hearing: &mut Hearing, wanted: &str) {
         let wanted = Heard::Path(path(wanted));
         let heard = async { while hearing.next().await.expect("it lives") != wanted {} };
-        tokio::time::timeout(Duration::from_secs(20), heard)
+        tokio::time::timeout(Duration::from_secs(60), heard)
             .await
             .unwrap_or_else(|_| panic!("{wanted:?} is never heard"));
     }
@@ -368,6 +368,8 @@ mod tests {
                 thread::spawn(move || {
                     while !is_over.load(Ordering::Relaxed) {
                         watcher.watch(&opened, &MirrorPath::top());
+                        // Others want the lock, too.
+                        thread::sleep(Duration::from_micros(20));
                     }
                 })
             })

@@ -86,7 +86,9 @@ fn mask(dir: &MirrorPath) -> WatchFlags {
         | WatchFlags::MOVE
         | WatchFlags::DELETE_SELF
         | WatchFlags::MOVE_SELF
-        | WatchFlags::ONLYDIR;
+        | WatchFlags::ONLYDIR
+        // Without it the kernel sets the mask of a directory that is watched already to nothing for a moment.
+        | WatchFlags::MASK_ADD;
     // Who looks into the mirror's own directory makes a sign of life (A18). In others our own reading would be told of.
     if dir.is_top() { changes | WatchFlags::OPEN } else { changes }
 }
