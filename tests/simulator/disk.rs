@@ -266,7 +266,7 @@ impl Disk {
         self.watches.clear();
     }
 
-    /// Watches the directory at `path`, if there is one: under this name from now on, as `notify` does.
+    /// Watches the directory at `path`, if there is one: under this name from now on, as the watcher does.
     pub(crate) fn watch(&mut self, tree: usize, path: &MirrorPath) {
         if let Some(inode) = self.inode_of_directory(tree, path) {
             self.watches.insert(inode, path.clone());
