@@ -11,6 +11,7 @@
 //! | [`upload`] | the uploader: queue, workers, pace |
 //! | [`plan`] | what a run is put together from |
 //! | [`wording`] | how paths, times and amounts are written |
+//! | [`journal`] | what happened, a line each, for who asks later |
 //! | [`verify`] | which stored files are read back, and what follows from what comes |
 //! | [`status`], [`sync`], [`agent`] | what a user can ask for |
 //! | [`config`] | file, environment and flags, validated |
@@ -30,6 +31,8 @@ pub mod upload;
 pub mod plan;
 
 pub mod wording;
+
+pub mod journal;
 
 pub mod verify;
 

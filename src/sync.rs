@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::dstor::Standing;
+use crate::journal::Writer;
 use crate::ledger::{AgentState, Counts, Ledger, LedgerError, Millis, Watching};
 use crate::local::{Difference, ScanSummary};
 use crate::mirror::MirrorPath;
@@ -92,6 +93,8 @@ pub async fn run(
     mut stop: watch::Receiver<Stop>,
 ) -> Result<SyncOutcome, SyncError> {
     let (end, ended) = watch::channel(Stop::Go);
+    let journal = Writer::start(state_dir);
+    let report = journal.beside(report);
     let works = tokio::task::block_in_place(|| plan.assemble(state_dir, report, ended.clone()))?;
     let mut missing = Vec::new();
     let mut tasks = Tasks::default();
@@ -124,6 +127,7 @@ pub async fn run(
         })
         .await?;
     uploader.queue.ledger().fold().await?;
+    tokio::task::block_in_place(|| journal.close());
     drop(lock);
     Ok(SyncOutcome { counts, next_due_at: outlook.next_due_at, missing, ended_by })
 }

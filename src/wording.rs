@@ -1,22 +1,22 @@
 //! How paths, times and amounts are written for people and programs.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ledger::Millis;
 use crate::mirror::escape;
 
 /// A path in JSON: exact where it is UTF-8; else escaped, with its bytes beside it.
-#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct JsonPath {
     path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     path_bytes: Option<String>,
 }
 
@@ -28,6 +28,13 @@ impl JsonPath {
             Some(text) => Self { path: text.to_owned(), path_bytes: None },
             None => Self { path: shown(path), path_bytes: Some(STANDARD.encode(path.as_os_str().as_bytes())) },
         }
+    }
+
+    /// The path itself.
+    #[must_use]
+    pub fn exact(&self) -> PathBuf {
+        let bytes = self.path_bytes.as_ref().and_then(|bytes| STANDARD.decode(bytes).ok());
+        bytes.map_or_else(|| PathBuf::from(&self.path), |bytes| OsString::from_vec(bytes).into())
     }
 
     /// For a terminal.
@@ -92,9 +99,11 @@ mod tests {
     fn a_path_that_is_no_text_is_given_exactly_as_well() {
         let odd = JsonPath::new(Path::new(OsStr::from_bytes(b"/a/\xff")));
         assert_eq!(serde_json::to_string(&odd).expect("JSON"), r#"{"path":"/a/\\xff","path_bytes":"L2Ev/w=="}"#);
+        assert_eq!(odd.exact(), Path::new(OsStr::from_bytes(b"/a/\xff")));
         let plain = JsonPath::new(Path::new("/a/\u{1b}é"));
         assert_eq!(serde_json::to_string(&plain).expect("JSON"), "{\"path\":\"/a/\\u001bé\"}");
         assert_eq!(plain.shown(), "/a/\\u{1b}é");
+        assert_eq!(plain.exact(), Path::new("/a/\u{1b}é"));
     }
 
     // B5

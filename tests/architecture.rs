@@ -16,17 +16,18 @@ const PLAN: &[(&str, &[&str])] = &[
     ("upload", &["mirror", "local", "ledger", "dstor"]),
     ("plan", &["mirror", "local", "ledger", "dstor", "upload"]),
     ("wording", &["mirror", "local", "ledger", "dstor", "upload", "plan"]),
+    ("journal", &["mirror", "ledger", "upload", "wording"]),
     ("verify", &["mirror", "local", "ledger", "dstor", "upload", "plan"]),
     ("status", &["mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "verify"]),
-    ("sync", &["mirror", "local", "ledger", "dstor", "upload", "plan"]),
-    ("agent", &["mirror", "local", "ledger", "dstor", "upload", "plan", "verify"]),
+    ("sync", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal"]),
+    ("agent", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal", "verify"]),
     ("config", &["mirror", "dstor"]),
     ("sandbox", &["mirror", "dstor"]), // of dstor only wire: see `check`
     (
         "cli",
         &[
-            "mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "verify", "status", "sync", "agent",
-            "config", "sandbox",
+            "mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "status", "sync",
+            "agent", "config", "sandbox",
         ],
     ),
     ("main", &["cli"]),

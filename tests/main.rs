@@ -10,6 +10,7 @@ mod faults;
 mod figures;
 mod ground;
 mod guards;
+mod log;
 mod manual;
 mod matrix;
 mod restart;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
+use crate::journal::{Event, Writer};
 use crate::ledger::{AgentState, Auth, DstorFacts, Ledger, LedgerError, Millis};
 use crate::plan::{AssembleError, LEDGER, Plan, Works};
 use crate::upload::{Broke, Queue, Report, Stop, TaskFailure, Tasks, Uploader};
@@ -57,9 +58,12 @@ pub async fn run(
 ) -> Result<(), AgentError> {
     // The order is: the stop that people ask for, then ours, which ends the tasks.
     let (end, ended) = watch::channel(Stop::Go);
+    let journal = Writer::start(state_dir);
+    let report = journal.beside(report);
     let Works { lock, uploader, folders } =
         tokio::task::block_in_place(|| plan.assemble(state_dir, report, ended.clone()))?;
 
+    journal.note(Event::Started, None);
     let words = uploader.queue.with_room(Ledger::steering).await?;
     uploader.queue.pause_until(words.paused_until);
     let mut tasks = Tasks::default();
@@ -89,7 +93,7 @@ pub async fn run(
     });
     tasks.spawn("the keeper of the clocks", Arc::clone(&keeper).keep_time(words));
     tasks.spawn("the keeper of the ledger's copy", keeper.keep_copy());
-    tasks.spawn("the teller", tell(Arc::clone(&uploader), ended.clone()));
+    tasks.spawn("the teller", tell(Arc::clone(&uploader), Arc::clone(&journal), ended.clone()));
     let prover = Prover {
         uploader: Arc::clone(&uploader),
         folders: folders.clone(),
@@ -135,6 +139,8 @@ pub async fn run(
         Ok(()) => uploader.queue.ledger().fold().await,
         failed => failed,
     };
+    journal.note(Event::Stopped, result.as_ref().err().map(ToString::to_string));
+    tokio::task::block_in_place(|| journal.close());
     drop((uploader, folders, lock));
     result?;
     Ok(closed?)
@@ -152,7 +158,7 @@ async fn is_quiet(queue: &Queue, soon: Duration) -> Result<bool, LedgerError> {
 }
 
 /// One line for each change of how we stand with dStor, not one for each failure.
-fn log_change(before: &DstorFacts, now: &DstorFacts) {
+fn log_change(before: &DstorFacts, now: &DstorFacts, journal: &Writer) {
     let reason = now.last_error.as_deref().unwrap_or("no reason is known");
     match now.auth {
         Auth::Refused | Auth::Missing if before.auth != now.auth => {
@@ -168,10 +174,19 @@ fn log_change(before: &DstorFacts, now: &DstorFacts) {
         }
         _ => {}
     }
+    match (before.last_error.is_some(), now.last_error.is_some()) {
+        (false, true) => journal.note(Event::Away, now.last_error.clone()),
+        (true, false) => journal.note(Event::Back, None),
+        _ => {}
+    }
 }
 
 /// Keeps the agent's row true: writes it when something changed, but not more often than people look.
-async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) -> Result<(), LedgerError> {
+async fn tell(
+    uploader: Arc<Uploader>,
+    journal: Arc<Writer>,
+    mut stop: watch::Receiver<Stop>,
+) -> Result<(), LedgerError> {
     let (mut token, mut gate) = (uploader.client.tokens().facts(), uploader.gate.facts());
     let mut told = DstorFacts::default();
     loop {
@@ -179,7 +194,7 @@ async fn tell(uploader: Arc<Uploader>, mut stop: watch::Receiver<Stop>) -> Resul
         gate.mark_unchanged();
         let facts = uploader.facts();
         if facts != told {
-            log_change(&told, &facts);
+            log_change(&told, &facts, &journal);
             told = facts.clone();
             uploader.queue.with_room(move |ledger| ledger.set_dstor_facts(&facts)).await?;
         }

@@ -71,6 +71,11 @@ pub(super) enum Command {
     /// List files with their state, hash and link
     #[command(after_help = "Examples:\n  dstor-sync ls ~/Documents/taxes\n  dstor-sync ls --state failed --json")]
     Ls(Ls),
+    /// Tell what happened: what was stored, retried, given up and left out, newest last
+    ///
+    /// The agent and `sync` note it in the state directory, the last 4 to 8 MiB of it.
+    #[command(after_help = "Examples:\n  dstor-sync log -f\n  dstor-sync log -n all ~/Documents/thesis.pdf")]
+    Log(Log),
     /// Tell why a path is in its state
     #[command(
         after_help = "Examples:\n  dstor-sync why ~/Documents/notes.txt\n  dstor-sync why ~/Documents/node_modules"
@@ -186,6 +191,46 @@ pub(super) struct Status {
     /// As JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Log {
+    /// Only what happened to these files, or below these directories
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// How many lines, from the newest back, or `all`
+    #[arg(short = 'n', long, value_name = "N", default_value = "50")]
+    pub(super) lines: Lines,
+    /// Go on with what happens from now on, until Ctrl-C
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How many lines.
+#[derive(Clone, Copy)]
+pub(super) struct Lines(usize);
+
+impl Lines {
+    /// `usize::MAX` for all.
+    pub(super) fn most(self) -> usize {
+        self.0
+    }
+}
+
+impl std::str::FromStr for Lines {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self(usize::MAX)),
+            number => number.parse().map(Self).map_err(|_| "a number, or `all`".into()),
+        }
+    }
 }
 
 #[derive(Args)]

@@ -6,6 +6,7 @@ mod args;
 mod completions;
 mod config;
 mod exit;
+mod log;
 mod logs;
 mod ls;
 mod man;
@@ -73,6 +74,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Sync(command) => sync::run(&global, &command, output),
         Command::Status(command) => status::run(&global, &command, output),
         Command::Ls(command) => ls::run(&global, &command, output),
+        Command::Log(command) => log::run(&global, &command, output),
         Command::Why(command) => why::run(&global, &command, output),
         Command::Verify(command) => verify::run(&global, &command, output),
         Command::Wait(command) => wait::run(&global, &command, output),
