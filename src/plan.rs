@@ -12,7 +12,7 @@ use tracing::error;
 use crate::dstor::{Client, ClientError, ClientOptions, CredentialSource};
 use crate::ledger::{AgentLock, Ledger, LedgerError, LockError, Millis, MirrorSettings, Rescue, SharedLedger};
 use crate::local::unfit_for_a_ledger;
-use crate::mirror::Sessions;
+use crate::mirror::{Sessions, Timetable};
 use crate::upload::{Clock, Folder, Gate, Patience, Queue, Report, Roads, Stop, Uploader};
 
 /// The ledger's name in the state directory.
@@ -53,6 +53,8 @@ pub struct Plan {
     pub workers: usize,
     /// Whether many small files go in one request.
     pub sessions: Sessions,
+    /// How fast uploads may go, all of them together.
+    pub bandwidth: Timetable,
     /// No back-off is longer.
     pub retry_max_delay: Duration,
     /// How long uploads under way may go on when it is time to stop.
@@ -145,7 +147,8 @@ impl Plan {
             token_lifetime: self.token_lifetime,
             credentials: Arc::clone(&self.credentials),
             stall_timeout: self.stall_timeout,
-        })?;
+        })?
+        .limited_to(self.bandwidth.clone());
         let uploader = Uploader {
             queue: Arc::new(Queue::new(ledger, path, clock)),
             client: Arc::new(client),

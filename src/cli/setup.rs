@@ -106,6 +106,7 @@ fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config,
         credentials,
         token_lifetime: config.dstor.token_lifetime,
         stall_timeout: config.upload.stall_timeout,
+        bandwidth: config.upload.bandwidth.clone(),
         mirrors: config
             .mirrors
             .iter()

@@ -6,7 +6,7 @@ use super::sections::read_text;
 use super::{Config, ConfigErrors, Environment, Overrides};
 use crate::mirror::fuzz::{is_inert, weave};
 
-const WORDS: [&str; 65] = [
+const WORDS: [&str; 66] = [
     "[dstor]\n",
     "[[mirror]]\n",
     "[watch]\n",
@@ -46,6 +46,7 @@ const WORDS: [&str; 65] = [
     "workers = 99999999999999999999\n",
     "bandwidth = \"\"\n",
     "bandwidth = \"1 MiB/s\"\n",
+    "bandwidth = \"08:00 512 KiB/s, 18:00 none\"\n",
     "sessions = \"never\"\n",
     "sessions = \"always\"\n",
     "retry_max_delay = \"1m\"\n",

@@ -38,7 +38,7 @@ pub use environment::{Environment, Overrides};
 pub use error::{ConfigError, ConfigErrors};
 pub use places::{config_path, state_dir};
 
-use crate::mirror::{Included, MirrorPath, Placement, Policy, Rules, Sessions};
+use crate::mirror::{Included, MirrorPath, Placement, Policy, Rules, Sessions, Timetable};
 use error::quoted;
 
 /// The whole configuration, validated.
@@ -138,8 +138,8 @@ pub struct Watch {
 pub struct Upload {
     /// How many at a time: 1 to 64.
     pub workers: usize,
-    /// Bytes a second; `None`: no limit. Anything else is refused by [`Config::load`]: not built yet.
-    pub bandwidth: Option<u64>,
+    /// How fast they may go, all of them together.
+    pub bandwidth: Timetable,
     /// Whether many small files go in one request.
     pub sessions: Sessions,
     /// The longest back-off.
@@ -177,7 +177,7 @@ impl Default for Upload {
     fn default() -> Self {
         Self {
             workers: 4,
-            bandwidth: None,
+            bandwidth: Timetable::default(),
             sessions: Sessions::Auto,
             retry_max_delay: Duration::from_secs(15 * 60),
             stall_timeout: Duration::from_secs(60),

@@ -11,6 +11,7 @@ use super::document::{Found, Problems, Section};
 use super::error::{plain, quoted};
 use super::guarded::Guarded;
 use super::places;
+use super::units::parse_bandwidth;
 use super::{
     Config, ConfigError, CredentialFiles, Dstor, Environment, Mirror, Overrides, Poll, Symlinks, Upload, Verify, Watch,
 };
@@ -235,16 +236,22 @@ fn watch(section: &Section<'_>, problems: &mut Problems<'_>) -> Watch {
 fn upload(section: &Section<'_>, problems: &mut Problems<'_>) -> Upload {
     let default = Upload::default();
     let workers = section.number("workers", WORKERS, problems).map(|workers| workers.value);
-    if let Some(bandwidth) = section.text("bandwidth", problems)
-        && !bandwidth.value.is_empty()
-    {
-        problems.note(bandwidth.at, unsupported("a `bandwidth` limit", "bandwidth = \"\" means no limit"));
-    }
+    let bandwidth = section.text("bandwidth", problems).and_then(|bandwidth| {
+        let read = parse_bandwidth(bandwidth.value);
+        if read.is_none() {
+            let what = format!("`bandwidth` is {:?}, which is no limit", bandwidth.value);
+            let error = ConfigError::new(what).with_hint(
+                "such as \"2 MiB/s\", or by the time of day \"08:00 512 KiB/s, 18:00 none\"; \"\" means no limit",
+            );
+            problems.note(bandwidth.at, error);
+        }
+        read
+    });
     let words = [("auto", Sessions::Auto), ("always", Sessions::Always), ("never", Sessions::Never)];
     let sessions = section.choice("sessions", &words, default.sessions, problems).value;
     Upload {
         workers: workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(default.workers),
-        bandwidth: default.bandwidth,
+        bandwidth: bandwidth.unwrap_or_default(),
         sessions,
         retry_max_delay: section.duration("retry_max_delay", default.retry_max_delay, SECOND, problems).value,
         stall_timeout: section.duration("stall_timeout", default.stall_timeout, SECOND, problems).value,

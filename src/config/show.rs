@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::units::{a_day_text, duration_text, size_text};
+use super::units::{a_day_text, bandwidth_text, duration_text, size_text};
 use super::{Config, CredentialFiles, Mirror, Poll, Source, Symlinks};
 use crate::mirror::{Placement, Sessions, escape};
 
@@ -32,8 +32,7 @@ impl Config {
         let upload = &self.upload;
         section(&mut out, "[upload]");
         value(&mut out, "workers", &upload.workers.to_string());
-        let bandwidth = upload.bandwidth.map_or_else(String::new, |bytes| format!("{}/s", size_text(bytes)));
-        value(&mut out, "bandwidth", &text(&bandwidth));
+        value(&mut out, "bandwidth", &text(&bandwidth_text(&upload.bandwidth)));
         value(
             &mut out,
             "sessions",
@@ -145,6 +144,7 @@ mod tests {
     use super::*;
     use crate::config::{Environment, Overrides, Verify};
     use crate::mirror::RemoteDir;
+    use crate::mirror::Timetable;
 
     fn load(file: &Path) -> Config {
         let overrides = Overrides { config: Some(file.to_owned()), ..Overrides::default() };
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_shown_as_it_would_be_written() {
-        let upload = crate::config::Upload { bandwidth: Some(2 << 20), ..Default::default() };
+        let upload = crate::config::Upload { bandwidth: Timetable::always(2 << 20), ..Default::default() };
         let config = Config {
             dstor: Default::default(),
             mirrors: vec![],

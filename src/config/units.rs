@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 
+use crate::mirror::{MinuteOfDay, Timetable};
+
 /// No wait is longer: clocks can be asked to add it to any time without running over.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -32,6 +34,59 @@ pub(super) fn parse_a_day(text: &str) -> Option<u64> {
 /// `bytes` a day as [`parse_a_day`] reads it.
 pub(super) fn a_day_text(bytes: u64) -> String {
     format!("{}/day", size_text(bytes))
+}
+
+/// `2 MiB/s`, or by the time of day `08:00 512 KiB/s, 18:00 none`; empty: no limit. `None`: no such thing, or a limit of
+/// nothing at all.
+pub(super) fn parse_bandwidth(text: &str) -> Option<Timetable> {
+    let text = text.trim();
+    if text.is_empty() || text == NO_LIMIT {
+        return Some(Timetable::default());
+    }
+    if let Some(all_day) = parse_rate(text) {
+        return Some(Timetable::always(all_day));
+    }
+    let entry = |entry: &str| {
+        let (time, limit) = entry.trim().split_once(' ')?;
+        let limit = match limit.trim() {
+            NO_LIMIT => None,
+            rate => Some(parse_rate(rate)?),
+        };
+        Some((parse_time_of_day(time)?, limit))
+    };
+    Timetable::of(text.split(',').map(entry).collect::<Option<_>>()?)
+}
+
+/// What stands for no limit in a timetable.
+const NO_LIMIT: &str = "none";
+
+fn parse_rate(text: &str) -> Option<u64> {
+    parse_size(text.trim().strip_suffix("/s")?).filter(|bytes| *bytes > 0)
+}
+
+/// `08:00`: minutes since midnight.
+fn parse_time_of_day(text: &str) -> Option<MinuteOfDay> {
+    let (hour, minute) = text.split_once(':')?;
+    let number = |text: &str, most: MinuteOfDay| {
+        let is_plain = (1..=2).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<MinuteOfDay>().ok().filter(|number| is_plain && *number < most)
+    };
+    Some(number(hour, 24)? * 60 + number(minute, 60).filter(|_| minute.len() == 2)?)
+}
+
+/// `table` as [`parse_bandwidth`] reads it.
+pub(super) fn bandwidth_text(table: &Timetable) -> String {
+    let limit =
+        |bytes: Option<u64>| bytes.map_or_else(|| NO_LIMIT.to_owned(), |bytes| format!("{}/s", size_text(bytes)));
+    match table.entries() {
+        [] => String::new(),
+        [(0, Some(bytes))] => limit(Some(*bytes)),
+        entries => {
+            let entry =
+                |(minute, bytes): &(MinuteOfDay, _)| format!("{:02}:{:02} {}", minute / 60, minute % 60, limit(*bytes));
+            entries.iter().map(entry).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 /// `bytes` as [`parse_size`] reads it, exactly: in the largest unit that leaves a whole number.
@@ -86,7 +141,48 @@ mod tests {
         }
     }
 
+    #[test]
+    fn limits_read_as_people_write_them() {
+        let table = |entries: &[(u16, Option<u64>)]| Timetable::of(entries.to_vec());
+        for (text, entries) in [
+            ("", &[][..]),
+            ("none", &[]),
+            ("2 MiB/s", &[(0, Some(2 << 20))]),
+            (" 1.5MB/s ", &[(0, Some(1_500_000))]),
+            ("08:00 512 KiB/s, 18:00 none", &[(480, Some(512 << 10)), (1080, None)]),
+            ("18:30 none,8:05 1 B/s", &[(485, Some(1)), (1110, None)]),
+        ] {
+            assert_eq!(parse_bandwidth(text), table(entries), "{text}");
+        }
+        for bad in [
+            "fast",
+            "2 MiB",
+            "0 B/s",
+            "/s",
+            "25:00 none",
+            "8:5 none",
+            "08:00",
+            "8 none",
+            "1:00 none, 1:00 1 B/s",
+            "1:00 none,",
+            "+1:00 none",
+        ] {
+            assert_eq!(parse_bandwidth(bad), None, "{bad}");
+        }
+        let text = |text| parse_bandwidth(text).as_ref().map(bandwidth_text);
+        assert_eq!(text("18:00 none, 8:00 512 KiB/s").as_deref(), Some("08:00 512 KiB/s, 18:00 none"));
+        assert_eq!([text("2 MiB/s"), text("")], [Some("2 MiB/s".into()), Some(String::new())]);
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_timetable_that_is_written_reads_the_same_again(
+            entries in proptest::collection::btree_map(0..1440u16, proptest::option::of(1..u64::MAX), 0..5),
+        ) {
+            let table = Timetable::of(entries.into_iter().collect()).expect("a timetable");
+            proptest::prop_assert_eq!(parse_bandwidth(&bandwidth_text(&table)), Some(table));
+        }
+
         #[test]
         fn what_is_written_reads_the_same_again(seconds in 0..=LONGEST.as_secs() - 1, nanos in 0..1_000_000_000u32, bytes: u64) {
             let duration = Duration::new(seconds, nanos);
@@ -97,7 +193,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text in ".{0,20}|[0-9.]{0,400} ?[a-zA-Z]{0,4}") {
-            let _ = (parse_duration(&text), parse_size(&text));
+            let _ = (parse_duration(&text), parse_size(&text), parse_bandwidth(&text));
         }
     }
 }

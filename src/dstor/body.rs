@@ -8,36 +8,51 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use reqwest::Body;
 
+use super::throttle::Throttle;
 use super::wire::Framing;
 
-/// A body that is sent, and what is seen of its way.
-pub(super) fn framed<S>(framing: Framing, files: Vec<S>) -> (Body, Arc<Progress>)
+/// What is handed to a connection at a time, in bytes: on a slow line small pieces tell sooner that something moves.
+const PIECE: usize = 32 * 1024;
+
+/// A body that is sent, no faster than `throttle` allows, and what is seen of its way.
+pub(super) fn framed<S>(framing: Framing, files: Vec<S>, throttle: Option<Arc<Throttle>>) -> (Body, Arc<Progress>)
 where
     S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
 {
     let progress = Arc::new(Progress::default());
-    let (noted, sent) = (Arc::clone(&progress), Arc::clone(&progress));
+    let (noted, sent, held) = (Arc::clone(&progress), Arc::clone(&progress), Arc::clone(&progress));
+    let cutter = throttle.clone();
     let tail = Bytes::from(framing.tail);
     let parts = framing.heads.into_iter().zip(files);
     let whole = futures_util::stream::iter(parts)
-        .flat_map(|(head, file)| {
-            futures_util::stream::iter([Ok(Bytes::from(head))]).chain(file.flat_map(in_small_pieces))
+        .flat_map(move |(head, file)| {
+            let cutter = cutter.clone();
+            let cut = move |piece| in_small_pieces(piece, cutter.as_ref().map_or(PIECE, |cutter| cutter.piece()));
+            futures_util::stream::iter([Ok(Bytes::from(head))]).chain(file.flat_map(cut))
         })
         .chain(futures_util::stream::once(async move {
             sent.is_sent.store(true, Ordering::Relaxed);
             Ok(tail)
         }))
+        .then(move |piece: std::io::Result<Bytes>| {
+            let (throttle, progress) = (throttle.clone(), Arc::clone(&held));
+            async move {
+                if let (Some(throttle), Ok(piece)) = (throttle, &piece) {
+                    throttle.take(piece.len(), || progress.moved()).await;
+                }
+                piece
+            }
+        })
         .inspect(move |piece| noted.handed(piece.as_ref().map_or(0, Bytes::len)));
     (Body::wrap_stream(whole), progress)
 }
 
-/// Cuts a piece into small ones that share its memory: on a slow line they tell sooner that something moves.
-fn in_small_pieces(piece: std::io::Result<Bytes>) -> impl Stream<Item = std::io::Result<Bytes>> {
-    const SMALL: usize = 32 * 1024;
+/// Cuts a piece into small ones that share its memory.
+fn in_small_pieces(piece: std::io::Result<Bytes>, small: usize) -> impl Stream<Item = std::io::Result<Bytes>> {
     let mut rest = Some(piece);
     futures_util::stream::iter(std::iter::from_fn(move || match rest.take()? {
-        Ok(mut piece) if piece.len() > SMALL => {
-            let small = piece.split_to(SMALL);
+        Ok(mut piece) if piece.len() > small => {
+            let small = piece.split_to(small);
             rest = Some(Ok(piece));
             Some(Ok(small))
         }
@@ -72,9 +87,14 @@ impl Default for Progress {
 }
 
 impl Progress {
-    fn handed(&self, bytes: usize) {
+    /// Something moves, or is held back by ourselves.
+    fn moved(&self) {
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved_ms.store(now, Ordering::Relaxed);
+    }
+
+    fn handed(&self, bytes: usize) {
+        self.moved();
         self.handed.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

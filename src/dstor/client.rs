@@ -1,5 +1,6 @@
 //! The HTTP client: files by themselves and in sessions, and nothing is ever retried here save with one new token.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -13,9 +14,10 @@ use super::body::{framed, storing};
 use super::exchange::{self, Next};
 use super::http::Http;
 use super::session::{self, Asked, SessionFailure, Waits};
+use super::throttle::Throttle;
 use super::token::{CredentialSource, Token, TokenSource, sensitive};
 use super::{error, wire};
-use crate::mirror::{Cid, Fault, Placement, RemoteDir};
+use crate::mirror::{Cid, Fault, Placement, RemoteDir, Timetable};
 
 /// How to reach dStor.
 pub struct ClientOptions {
@@ -40,6 +42,7 @@ pub struct Client {
     url: Url,
     tokens: TokenSource,
     stall_timeout: Duration,
+    throttle: Option<Arc<Throttle>>,
 }
 
 /// A file to upload.
@@ -80,7 +83,14 @@ impl Client {
             options.credentials,
             options.stall_timeout,
         );
-        Ok(Self { http, tokens, stall_timeout: options.stall_timeout, url: options.url })
+        Ok(Self { http, tokens, stall_timeout: options.stall_timeout, throttle: None, url: options.url })
+    }
+
+    /// The same, with all uploads together no faster than `bandwidth` allows.
+    #[must_use]
+    pub fn limited_to(mut self, bandwidth: Timetable) -> Self {
+        self.throttle = Throttle::new(bandwidth).map(Arc::new);
+        self
     }
 
     /// The access token's keeper.
@@ -233,7 +243,7 @@ impl Client {
         if !comment.is_empty() {
             request = request.header(wire::COMMENT, wire::comment_header(comment));
         }
-        let (body, progress) = framed(framing, files);
+        let (body, progress) = framed(framing, files, self.throttle.clone());
         let stall_timeout = self.stall_timeout;
         async move {
             let nothing_moved =

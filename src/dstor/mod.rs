@@ -12,6 +12,7 @@ mod http;
 mod lease;
 mod read;
 pub mod session;
+mod throttle;
 mod token;
 pub mod wire;
 

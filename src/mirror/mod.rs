@@ -19,6 +19,7 @@ mod ignore;
 mod pace;
 mod pack;
 mod path;
+mod rate;
 mod twins;
 mod vigil;
 
@@ -37,5 +38,6 @@ pub use pace::{Enter, GateFacts, Left, Pace, Ticket};
 pub use pack::{LARGEST, MOST_BYTES, MOST_FILES, Room, Sessions, Way, Ways};
 pub(crate) use path::escape;
 pub use path::{BadRemoteDir, MirrorPath, Placement, RemoteDir, Unplaceable};
+pub use rate::{Meter, MinuteOfDay, Timetable};
 pub use twins::{are_twins, leaves_its_name, may_have_twins, sent_name};
 pub use vigil::{Reaction, ScanEnd, Vigil};

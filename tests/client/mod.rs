@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tempfile::TempDir;
 
 use dstor_sync::dstor::{Client, ClientOptions, Credentials, Upload};
-use dstor_sync::mirror::{Cid, Fault, Placement, RemoteDir};
+use dstor_sync::mirror::{Cid, Fault, Placement, RemoteDir, Timetable};
 use dstor_sync::sandbox::{Options, Phase, Sandbox};
 
 /// Long enough for the slowest of machines; nothing takes this long when all is well.

@@ -54,3 +54,14 @@ async fn a_file_that_is_not_read_any_further_ends_its_upload() {
     assert_eq!(ended.expect_err("nothing was stored").code(), "unreachable");
     assert!(world.sandbox.files().expect("files").is_empty());
 }
+
+// E6: each waits for its turn for three times as long as nothing may move.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_uploads_together_keep_to_the_limit_and_none_is_given_up_for_waiting() {
+    let mut world = World::new(Duration::from_secs(1)).await;
+    world.client = world.client.limited_to(Timetable::always(512));
+    let begun = Instant::now();
+    let stored = tokio::join!(world.upload(1_000), world.upload(1_000), world.upload(1_000));
+    assert!(stored.0.is_ok() && stored.1.is_ok() && stored.2.is_ok(), "{stored:?}");
+    assert!(begun.elapsed() > Duration::from_secs(5), "3,000 bytes at 512 a second in {:?}", begun.elapsed());
+}

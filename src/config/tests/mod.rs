@@ -118,7 +118,7 @@ fn a_config_says_what_the_interface_shows() {
             max_delay = "0s"
             [upload]
             workers = 64
-            bandwidth = ""
+            bandwidth = "08:00 512 KiB/s, 18:00 none"
             sessions = "never"
             retry_max_delay = "1s"
             stall_timeout = "2s"
@@ -151,7 +151,7 @@ fn a_config_says_what_the_interface_shows() {
         watch: Watch { settle: Duration::ZERO, max_delay: Duration::ZERO },
         upload: Upload {
             workers: 64,
-            bandwidth: None,
+            bandwidth: Timetable::of(vec![(480, Some(512 << 10)), (1080, None)]).expect("a timetable"),
             sessions: Sessions::Never,
             retry_max_delay: SECOND,
             stall_timeout: 2 * SECOND,
@@ -294,9 +294,13 @@ fn what_is_not_built_yet_is_refused() {
     TOP/c/config.toml:3: symlinks = "follow" is not supported by this version
       hint: symlinks = "skip" leaves links out
     "#);
-    insta::assert_snapshot!(in_section("[upload]\nbandwidth = \"2 MiB/s\""), @r#"
-    TOP/c/config.toml:3: a `bandwidth` limit is not supported by this version
-      hint: bandwidth = "" means no limit
+}
+
+#[test]
+fn a_limit_that_is_none_is_refused_with_what_would_be_one() {
+    insta::assert_snapshot!(in_section("[upload]\nbandwidth = \"2 MiB\""), @r#"
+    TOP/c/config.toml:3: `bandwidth` is "2 MiB", which is no limit
+      hint: such as "2 MiB/s", or by the time of day "08:00 512 KiB/s, 18:00 none"; "" means no limit
     "#);
 }
 
