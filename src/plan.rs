@@ -31,6 +31,27 @@ pub struct MirrorPlan {
     pub rescan: Duration,
 }
 
+/// Whom an agent tells that something needs them, and how.
+#[derive(Clone, Default, Debug)]
+pub struct Alerts {
+    /// Run by a shell when something needs a person.
+    pub on_problem: Option<String>,
+    /// Run by a shell when nothing does any more.
+    pub on_recovered: Option<String>,
+    /// Fetched after each scan that left everything stored.
+    pub heartbeat: Option<Url>,
+    /// Commands for problems are run no more often.
+    pub between: Duration,
+}
+
+impl Alerts {
+    /// Whether anybody is to be told anything.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.on_problem.is_some() || self.on_recovered.is_some() || self.heartbeat.is_some()
+    }
+}
+
 /// Everything that a run needs to know.
 pub struct Plan {
     /// dStor's base address.
@@ -61,6 +82,8 @@ pub struct Plan {
     pub shutdown_grace: Duration,
     /// Bytes of stored files that are read back in a day; `None`: nothing.
     pub read_a_day: Option<u64>,
+    /// Whom the agent tells.
+    pub alerts: Alerts,
 }
 
 /// Why a run cannot begin.

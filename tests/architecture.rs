@@ -20,7 +20,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("verify", &["mirror", "local", "ledger", "dstor", "upload", "plan"]),
     ("status", &["mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "verify"]),
     ("sync", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal"]),
-    ("agent", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal", "verify"]),
+    ("agent", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal", "verify", "status"]),
     ("config", &["mirror", "dstor"]),
     ("sandbox", &["mirror", "dstor"]), // of dstor only wire: see `check`
     (

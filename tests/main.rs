@@ -1,6 +1,7 @@
 //! The one integration binary: it links once, and its worlds share their helpers.
 
 mod agent;
+mod alerts;
 mod architecture;
 mod cli;
 mod client;

@@ -1,5 +1,6 @@
 //! The agent: starts a minder a mirror and the workers, tells the ledger how things stand, and stops them in order.
 
+mod alerter;
 mod keeper;
 mod minder;
 mod prover;
@@ -16,6 +17,7 @@ use crate::ledger::{AgentState, Auth, DstorFacts, Ledger, LedgerError, Millis};
 use crate::plan::{AssembleError, LEDGER, Plan, Works};
 use crate::upload::{Broke, Queue, Report, Stop, TaskFailure, Tasks, Uploader};
 
+use alerter::Alerter;
 use keeper::Keeper;
 use minder::Minder;
 use prover::Prover;
@@ -102,6 +104,8 @@ pub async fn run(
         stop: ended.clone(),
     };
     tasks.spawn("the prover", prover.prove());
+    let alerter = Alerter { alerts: plan.alerts.clone(), state_dir: state_dir.to_owned(), stop: ended.clone() };
+    tasks.spawn("the alerter", alerter.alert());
 
     let waiting = async {
         // Each minder says once that its first scan is through, or that its directory is missing.

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use crate::config::{self, Config, CredentialSources, Environment, Poll};
 use crate::dstor::{CredentialSource, Credentials};
 use crate::ledger::{AgentLock, MirrorSettings};
-use crate::plan::{LEDGER, MirrorPlan, Plan};
+use crate::plan::{Alerts, LEDGER, MirrorPlan, Plan};
 use crate::sandbox::{Options, Sandbox, SandboxError};
 use crate::wording::shown;
 
@@ -107,6 +107,12 @@ fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config,
         token_lifetime: config.dstor.token_lifetime,
         stall_timeout: config.upload.stall_timeout,
         bandwidth: config.upload.bandwidth.clone(),
+        alerts: Alerts {
+            on_problem: config.alerts.on_problem.clone(),
+            on_recovered: config.alerts.on_recovered.clone(),
+            heartbeat: config.alerts.heartbeat.clone(),
+            between: config.alerts.every,
+        },
         mirrors: config
             .mirrors
             .iter()

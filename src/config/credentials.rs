@@ -169,7 +169,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::config::{Dstor, Upload, Verify, Watch};
+    use crate::config::{Alerts, Dstor, Upload, Verify, Watch};
 
     struct World {
         folder: tempfile::TempDir,
@@ -199,6 +199,7 @@ mod tests {
                 watch: Watch::default(),
                 upload: Upload::default(),
                 verify: Verify::default(),
+                alerts: Alerts::default(),
                 source: None,
             };
             CredentialSources::new(&config, &Environment::from_pairs(self.variables.iter().cloned()))

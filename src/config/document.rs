@@ -14,8 +14,8 @@ use super::error::{plain, quoted};
 use super::units::{duration_text, parse_a_day, parse_duration, parse_size};
 
 /// Every key there is, by section.
-const KNOWN: [(&str, &[&str]); 6] = [
-    ("the config", &["dstor", "mirror", "watch", "upload", "verify"]),
+const KNOWN: [(&str, &[&str]); 7] = [
+    ("the config", &["dstor", "mirror", "watch", "upload", "verify", "alerts"]),
     ("[dstor]", &["url", "api_key_file", "email", "password_file", "token_lifetime"]),
     (
         "[[mirror]]",
@@ -24,6 +24,7 @@ const KNOWN: [(&str, &[&str]); 6] = [
     ("[watch]", &["settle", "max_delay"]),
     ("[upload]", &["workers", "bandwidth", "sessions", "retry_max_delay", "stall_timeout", "shutdown_grace"]),
     ("[verify]", &["budget"]),
+    ("[alerts]", &["on_problem", "on_recovered", "heartbeat", "every"]),
 ];
 
 /// Nobody reads more faults at once, and a file of nothing else must not cost minutes.

@@ -6,7 +6,7 @@ use super::sections::read_text;
 use super::{Config, ConfigErrors, Environment, Overrides};
 use crate::mirror::fuzz::{is_inert, weave};
 
-const WORDS: [&str; 66] = [
+const WORDS: [&str; 69] = [
     "[dstor]\n",
     "[[mirror]]\n",
     "[watch]\n",
@@ -53,6 +53,9 @@ const WORDS: [&str; 66] = [
     "stall_timeout = \"1s\"\n",
     "shutdown_grace = \"0s\"\n",
     "budget = \"1 GiB/day\"\n",
+    "[alerts]\n",
+    "on_problem = \"mail me\"\n",
+    "heartbeat = \"https://a.example/b\"\n",
     "unknown = 1\n",
     "\u{1b}]0;x\u{7} = 1\n",
     "\"\\u202e\" = 1\n",

@@ -6,7 +6,7 @@ use super::error::{plain, quoted, shell_word};
 use super::guarded::Guarded;
 use super::places::{self, Place, Relation};
 use super::sections::{Written, named_after, parse_remote, parse_url, read_text};
-use super::{Config, ConfigError, ConfigErrors, Dstor, Environment, Mirror, Overrides, Upload, Verify, Watch};
+use super::{Alerts, Config, ConfigError, ConfigErrors, Dstor, Environment, Mirror, Overrides, Upload, Verify, Watch};
 
 /// Blocking: see [`Config::load`].
 pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<Config, ConfigErrors> {
@@ -43,6 +43,7 @@ pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<C
                 watch: Watch::default(),
                 upload: Upload::default(),
                 verify: Verify::default(),
+                alerts: Alerts::default(),
                 source: None,
             };
             (config, vec![Written { mirror, place: None }])

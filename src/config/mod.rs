@@ -54,6 +54,8 @@ pub struct Config {
     pub upload: Upload,
     /// How stored files are read back.
     pub verify: Verify,
+    /// Who is told that something needs them.
+    pub alerts: Alerts,
     /// The file it was read from; `None` where there is none.
     pub source: Option<PathBuf>,
 }
@@ -155,6 +157,25 @@ pub struct Upload {
 pub struct Verify {
     /// Bytes a day; `None`: nothing.
     pub budget: Option<u64>,
+}
+
+/// Who is told that something needs them, without looking.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Alerts {
+    /// Run by a shell when something needs a person.
+    pub on_problem: Option<String>,
+    /// Run by a shell when nothing does any more.
+    pub on_recovered: Option<String>,
+    /// Fetched after each scan that left everything stored: http or https.
+    pub heartbeat: Option<Url>,
+    /// Commands for problems are run no more often.
+    pub every: Duration,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self { on_problem: None, on_recovered: None, heartbeat: None, every: Duration::from_secs(3600) }
+    }
 }
 
 impl Default for Dstor {

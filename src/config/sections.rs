@@ -13,7 +13,8 @@ use super::guarded::Guarded;
 use super::places;
 use super::units::parse_bandwidth;
 use super::{
-    Config, ConfigError, CredentialFiles, Dstor, Environment, Mirror, Overrides, Poll, Symlinks, Upload, Verify, Watch,
+    Alerts, Config, ConfigError, CredentialFiles, Dstor, Environment, Mirror, Overrides, Poll, Symlinks, Upload,
+    Verify, Watch,
 };
 use crate::mirror::{MirrorPath, Placement, RemoteDir, Rules, Sessions};
 
@@ -44,6 +45,7 @@ pub(super) fn read_text(
         watch: Watch::default(),
         upload: Upload::default(),
         verify: Verify::default(),
+        alerts: Alerts::default(),
         source: Some(file.to_owned()),
     };
     let mut written = Vec::new();
@@ -71,6 +73,7 @@ pub(super) fn read_text(
         config.upload = upload(&top.section("upload", "[upload]", &mut problems), &mut problems);
         let verify = top.section("verify", "[verify]", &mut problems);
         config.verify = Verify { budget: verify.a_day("budget", &mut problems) };
+        config.alerts = alerts(&top.section("alerts", "[alerts]", &mut problems), &mut problems);
     }
     (config, written, problems.into_found())
 }
@@ -257,6 +260,26 @@ fn upload(section: &Section<'_>, problems: &mut Problems<'_>) -> Upload {
         stall_timeout: section.duration("stall_timeout", default.stall_timeout, SECOND, problems).value,
         shutdown_grace: section.duration("shutdown_grace", default.shutdown_grace, Duration::ZERO, problems).value,
     }
+}
+
+fn alerts(section: &Section<'_>, problems: &mut Problems<'_>) -> Alerts {
+    let mut command = |key| {
+        let written = section.text(key, problems).map(|command| command.value.trim().to_owned());
+        written.filter(|command| !command.is_empty())
+    };
+    let (on_problem, on_recovered) = (command("on_problem"), command("on_recovered"));
+    let heartbeat = section.text("heartbeat", problems).filter(|address| !address.value.is_empty());
+    let heartbeat = heartbeat.and_then(|Found { value, at }| {
+        let url = Url::parse(value).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        if url.is_none() {
+            // Without what is written there: who knows the right address can send heartbeats in this machine's name.
+            let error = ConfigError::new(format!("{} is no http or https address", section.key("heartbeat")));
+            problems.note(at, error.with_hint("give the whole address that is to be fetched, or \"\" for none"));
+        }
+        url
+    });
+    let every = section.duration("every", Alerts::default().every, Duration::ZERO, problems).value;
+    Alerts { on_problem, on_recovered, heartbeat, every }
 }
 
 /// An option that silently did nothing would be worse.

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use reqwest::Url;
+
 use super::units::{a_day_text, bandwidth_text, duration_text, size_text};
 use super::{Config, CredentialFiles, Mirror, Poll, Source, Symlinks};
 use crate::mirror::{Placement, Sessions, escape};
@@ -47,6 +49,12 @@ impl Config {
         value(&mut out, "shutdown_grace", &text(&duration_text(upload.shutdown_grace)));
         section(&mut out, "[verify]");
         value(&mut out, "budget", &text(&self.verify.budget.map_or_else(String::new, a_day_text)));
+        let alerts = &self.alerts;
+        section(&mut out, "[alerts]");
+        value(&mut out, "on_problem", &text(alerts.on_problem.as_deref().unwrap_or_default()));
+        value(&mut out, "on_recovered", &text(alerts.on_recovered.as_deref().unwrap_or_default()));
+        value(&mut out, "heartbeat", &text(alerts.heartbeat.as_ref().map_or("", Url::as_str)));
+        value(&mut out, "every", &text(&duration_text(alerts.every)));
         out
     }
 
@@ -210,6 +218,7 @@ mod tests {
             watch: Default::default(),
             upload: Default::default(),
             verify: Default::default(),
+            alerts: Default::default(),
             source: Some("/home/me/config.toml".into()),
         };
         insta::assert_snapshot!(config.effective(Some(&Source::ApiKeyVariable)), @r#"
@@ -246,6 +255,12 @@ mod tests {
 
         [verify]
         budget = ""
+
+        [alerts]
+        on_problem = ""
+        on_recovered = ""
+        heartbeat = ""
+        every = "1h"
         "#);
     }
 
@@ -258,6 +273,7 @@ mod tests {
             watch: Default::default(),
             upload,
             verify: Verify { budget: Some(100 << 20) },
+            alerts: Default::default(),
             source: None,
         };
         assert!(config.effective(None).contains("\nbudget = \"100 MiB/day\"\n"));

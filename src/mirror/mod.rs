@@ -3,6 +3,7 @@
 //! Everything in this room is pure. There is no clock, no disk, no network and no async here: time and randomness
 //! come in as arguments, so every rule can be tried a million times a second and replayed to the letter.
 
+mod alarm;
 mod backoff;
 mod canary;
 mod cid;
@@ -23,6 +24,7 @@ mod rate;
 mod twins;
 mod vigil;
 
+pub use alarm::{Alarm, Alert};
 pub use backoff::Backoff;
 pub use canary::{Canary, Pulse};
 pub use cid::{CHUNK_BYTES, Cid, CidBuilder, NotACid};

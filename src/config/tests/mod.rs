@@ -125,6 +125,10 @@ fn a_config_says_what_the_interface_shows() {
             shutdown_grace = "0s"
             [verify]
             budget = "100 MiB/day"
+            [alerts]
+            on_problem = " mail -s 'needs you' me "
+            heartbeat = "https://beats.example/1"
+            every = "10m"
             "#,
     );
     let config = world.config();
@@ -158,6 +162,12 @@ fn a_config_says_what_the_interface_shows() {
             shutdown_grace: Duration::ZERO,
         },
         verify: Verify { budget: Some(100 << 20) },
+        alerts: Alerts {
+            on_problem: Some("mail -s 'needs you' me".into()),
+            on_recovered: None,
+            heartbeat: Some(Url::parse("https://beats.example/1").expect("a URL")),
+            every: Duration::from_secs(600),
+        },
         source: Some(world.top.join("c/config.toml")),
     };
     assert_eq!(config, expected);
@@ -184,7 +194,7 @@ fn every_fault_is_told_at_once_with_file_line_and_key() {
     TOP/c/config.toml:5: `token_lifetime` in [dstor] is a whole number, not a duration
       hint: write it like token_lifetime = "1h"
     TOP/c/config.toml:6: unknown key `mirrors` in the config; the nearest known key is `mirror`
-      hint: the keys there are dstor, mirror, watch, upload, verify
+      hint: the keys there are dstor, mirror, watch, upload, verify, alerts
     TOP/c/config.toml:8: `settle` in [watch] is no duration: `soon`
       hint: write it like "2s", "15m" or "1h 30m"; days are hours, and a year is the longest
     TOP/c/config.toml:10: `workers` in [upload] is out of range: `65`
