@@ -3,6 +3,7 @@
 mod agent;
 mod alerts;
 mod architecture;
+mod broken_off;
 mod cli;
 mod client;
 mod edges;

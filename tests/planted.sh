@@ -84,6 +84,9 @@ bug "a file is read before it is quiet" src/upload/errand.rs \
   'let wait = quiet_in(stat, now, wanted);' 'let wait = quiet_in(stat, now, wanted).min(0);' agent::
 bug "a refused file is asked about for ever" src/mirror/fault.rs \
   'Self::Refused { .. } => Verdict::Park,' 'Self::Refused { .. } => Verdict::Retry(None),' faults::
+bug "a file that is always broken off is tried for ever" src/mirror/fault.rs \
+  'Self::BrokenOff(_) if attempts >= Self::BREAKS => Verdict::Park,' \
+  'Self::BrokenOff(_) if attempts >= Self::BREAKS => Verdict::Retry(None),' broken_off::
 bug "what lay below a removed directory is still called stored" src/ledger/settle.rs \
   'if self.known_directory(mirror, path)?.is_some() {' 'if self.known_directory(mirror, path)?.is_none() {'
 bug "the watcher passes over an overflow" src/local/watch/inotify.rs \

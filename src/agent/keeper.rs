@@ -16,6 +16,8 @@ use crate::upload::{Folder, Queue, Stop, Uploader};
 const COPY_AGAIN: Duration = Duration::from_secs(3600);
 /// The first look at how old the copy is comes this long after the start.
 const FIRST_COPY: Duration = Duration::from_secs(2);
+/// What dStor broke off is given up for so long at the least.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(12 * 3600);
 /// A change that is due sooner than this is reason to wait with the copy.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -131,6 +133,7 @@ impl Keeper {
             wait = match copying(age, waited, super::is_quiet(&self.uploader.queue, SOON).await?) {
                 Copying::Now => {
                     due_since = None;
+                    self.try_again_what_was_broken_off().await?;
                     self.copy().await?;
                     COPY_AGAIN
                 }
@@ -143,6 +146,19 @@ impl Keeper {
                     wait
                 }
             };
+        }
+        Ok(())
+    }
+
+    /// Once a day, those that were given up because dStor broke off their upload: it never said that it does not take them.
+    async fn try_again_what_was_broken_off(&self) -> Result<(), LedgerError> {
+        let queue = &self.uploader.queue;
+        let now = queue.clock().now();
+        let before = now.saturating_sub(i64::try_from(GIVEN_UP_FOR.as_millis()).unwrap_or(i64::MAX));
+        let again = queue.with_room(move |ledger| ledger.retry_broken_off(before, now)).await?;
+        if again > 0 {
+            info!(files = again, "trying again what dStor broke off before");
+            queue.wake();
         }
         Ok(())
     }

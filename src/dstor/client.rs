@@ -249,7 +249,7 @@ impl Client {
             let nothing_moved =
                 |quiet: Duration| Fault::Unreachable(format!("nothing moved for {} s", quiet.as_secs()));
             let answer = tokio::select! {
-                answer = request.body(body).send() => answer.map_err(error::of_transport)?,
+                answer = request.body(body).send() => answer.map_err(error::of_upload)?,
                 quiet = progress.stalled(stall_timeout) => return Err(nothing_moved(quiet)),
             };
             // The head of the answer is there: whatever was on its way has arrived, or nobody minds. The rest is short.

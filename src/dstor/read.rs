@@ -39,7 +39,20 @@ pub struct Download {
     moved: usize,
 }
 
+/// The empty file's: every node of IPFS has it, and it costs nobody anything.
+const NOTHING: &str = "QmbFMke1KXqnYyBBWxB74N4c5SBnJMVAiMNRcGu6x1AwQH";
+
 impl Client {
+    /// Whether dStor answers at all: it is asked for the empty file, and may have it or not.
+    pub async fn is_there(&self) -> bool {
+        let Ok(nothing) = Cid::parse(NOTHING) else { return false };
+        match self.read(&nothing, 0).await {
+            Ok(Reply::Missing) => true,
+            Ok(Reply::File(answer)) => !answer.is_page(),
+            Err(_) => false,
+        }
+    }
+
     /// Asks for the bytes under `hash`, of which there should be `size`. Redirects are not followed, and no credentials are
     /// sent.
     ///

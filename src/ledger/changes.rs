@@ -38,6 +38,8 @@ pub struct Claim {
     pub attempts: u32,
     /// When it was first pushed.
     pub since: Millis,
+    /// How often dStor broke off the upload of this version while it answered others.
+    pub breaks: u32,
     /// The code of its last failure.
     pub code: Option<String>,
     /// Whether an event told of it: its bytes may differ though its stat does not (A15).
@@ -61,7 +63,7 @@ impl Ledger {
             // What is held for being empty is worth a look, too: it may have been filled again.
             Urgency::Event => {
                 "INSERT INTO changes (directory_id, name, size, since, due_at, heard) VALUES (?1, ?2, ?3, ?4, ?5, 1)
-                 ON CONFLICT DO UPDATE SET generation = generation + 1, attempts = 0,
+                 ON CONFLICT DO UPDATE SET generation = generation + 1, attempts = 0, breaks = 0,
                    code = iif(code = 'emptied', code, NULL), message = iif(code = 'emptied', message, NULL), heard = 1,
                    size = excluded.size,
                    due_at = iif(due_at = 9223372036854775807 AND code IS NOT 'emptied', due_at, excluded.due_at)"
@@ -87,7 +89,7 @@ impl Ledger {
     pub fn claim(&self, now: Millis, limit: u32) -> Result<Vec<Claim>, LedgerError> {
         let mut due = self.db.prepare_cached(
             "SELECT c.directory_id, c.name, c.generation, c.attempts, c.since, d.mirror_id, d.path,
-               c.code, c.heard, c.unsure
+               c.code, c.heard, c.unsure, c.breaks
              FROM changes c JOIN directories d ON d.id = c.directory_id
              WHERE c.claimed = 0 AND c.due_at <= ?1 ORDER BY c.due_at LIMIT ?2",
         )?;
@@ -117,7 +119,7 @@ impl Ledger {
     ) -> Result<Vec<Claim>, LedgerError> {
         let Some((parent, _)) = claim.path.split() else { return Ok(Vec::new()) };
         let mut due = self.db.prepare_cached(
-            "SELECT directory_id, name, generation, attempts, since, size, NULL, code, heard, unsure
+            "SELECT directory_id, name, generation, attempts, since, size, NULL, code, heard, unsure, breaks
              FROM changes WHERE directory_id = ?1 AND claimed = 0 AND due_at <= ?2 AND attempts = 0",
         )?;
         let mut claims = Vec::new();
@@ -181,6 +183,7 @@ fn claim_of(row: &Row<'_>, mirror: MirrorId, parent: Option<MirrorPath>) -> Resu
         code: row.get(7)?,
         is_heard: row.get(8)?,
         is_unsure: row.get(9)?,
+        breaks: row.get(10)?,
         recorded: None,
         directory: row.get(0)?,
         name: name.into(),

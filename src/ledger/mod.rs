@@ -60,14 +60,17 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0002_readings.sql")),
     M::up(include_str!("../../migrations/0003_stragglers.sql")),
     M::up(include_str!("../../migrations/0004_steering.sql")),
+    M::up(include_str!("../../migrations/0005_breaks.sql")),
 ];
 /// What a ledger of an earlier form lacks, for those who only look: what each form after the first has more, empty, on
 /// this connection alone. They may meet a ledger whose agent is older than they are (F10).
-const FOR_EARLIER_FORMS: [&str; 3] = [
+const FOR_EARLIER_FORMS: [&str; 4] = [
     "CREATE TEMP TABLE readings (directory_id INTEGER, name BLOB, read_at INTEGER, found INTEGER)",
     // Nobody who only looks asks for stragglers.
     "",
     "CREATE TEMP TABLE steering AS SELECT 1 AS id, NULL AS paused_until, 0 AS scans_asked, 0 AS retries_asked",
+    // Nobody who only looks asks for breaks.
+    "",
 ];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.
 const DIRECTORIES_REMEMBERED: usize = 10_000;

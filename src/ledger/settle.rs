@@ -81,7 +81,8 @@ impl Ledger {
             Some(at) => self
                 .db
                 .prepare_cached(
-                    "UPDATE changes SET claimed = 0, unsure = 0, attempts = 0, code = NULL, message = NULL, due_at = ?4
+                    "UPDATE changes SET claimed = 0, unsure = 0, attempts = 0, breaks = 0, code = NULL,
+                       message = NULL, due_at = ?4
                      WHERE directory_id = ?1 AND name = ?2 AND generation = ?3",
                 )?
                 .execute((claim.directory, &claim.name, claim.generation, at))?,
@@ -117,6 +118,17 @@ impl Ledger {
                    unsure = max(unsure, ?7), due_at = iif(generation = ?3, ?6, due_at) WHERE directory_id = ?1 AND name = ?2",
             )?
             .execute((claim.directory, &claim.name, claim.generation, code, message, due_at, is_unsure))?;
+        Ok(())
+    }
+
+    /// Remembers how often the upload of this version was broken off by now: see [`Claim::breaks`].
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn note_breaks(&self, claim: &Claim, breaks: u32) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached("UPDATE changes SET breaks = ?4 WHERE directory_id = ?1 AND name = ?2 AND generation = ?3")?
+            .execute((claim.directory, &claim.name, claim.generation, breaks))?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 
 use super::files::at_and_below;
 use super::{HELD, Ledger, LedgerError, Millis, MirrorId};
-use crate::mirror::{EMPTIED, MirrorPath};
+use crate::mirror::{BROKEN_OFF, EMPTIED, MirrorPath};
 
 /// The words that were left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -82,10 +82,21 @@ impl Ledger {
         Ok(tried)
     }
 
+    /// Has those tried again that were given up because dStor broke off their upload, and that before `before`; returns how
+    /// many. Their version may pass by now: it was never refused.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn retry_broken_off(&self, before: Millis, now: Millis) -> Result<u64, LedgerError> {
+        let which = "(directory_id, name) IN
+            (SELECT directory_id, name FROM reasons WHERE since < ?1 AND code = CAST(?2 AS TEXT))";
+        self.retry_where(which, (before, BROKEN_OFF.as_bytes()), now)
+    }
+
     fn retry_where(&self, which: &str, (first, second): (i64, &[u8]), now: Millis) -> Result<u64, LedgerError> {
         // One that a worker has is pushed again: it may have looked before what was wrong was mended.
         let waiting = format!(
-            "UPDATE changes SET attempts = 0, due_at = min(due_at, ?3), generation = generation + claimed
+            "UPDATE changes SET attempts = 0, breaks = 0, due_at = min(due_at, ?3), generation = generation + claimed
              WHERE {which} AND code IS NOT NULL AND code <> ?4 AND due_at <> ?5"
         );
         let waiting = self.db.prepare(&waiting)?.execute((first, second, now, EMPTIED, HELD))?;

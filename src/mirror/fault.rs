@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The code of uploads that were broken off.
+pub const BROKEN_OFF: &str = "broken_off";
+
 /// Why a change could not be settled.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -13,6 +16,9 @@ pub enum Fault {
     RootMissing,
     /// No answer: no network, no server, or a connection that broke; what happened.
     Unreachable(String),
+    /// A connection that stood and broke while an upload was on its way, or before it was answered; what happened. It may
+    /// be the line, or a service that does not take this file and says so before anyone listens (E7).
+    BrokenOff(String),
     /// 429 or 503 with or without a time to wait.
     Busy {
         /// The HTTP status.
@@ -66,6 +72,8 @@ impl Fault {
     pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
     /// Answers that cannot be understood are asked for again this often before the change is parked.
     const PROTOCOL_TRIES: u32 = 8;
+    /// An upload that was broken off so often, while others got through, is given up.
+    const BREAKS: u32 = 6;
 
     /// Whom it concerns.
     #[must_use]
@@ -75,6 +83,7 @@ impl Fault {
                 Scope::Path
             }
             Self::Unreachable(_)
+            | Self::BrokenOff(_)
             | Self::Busy { .. }
             | Self::ServerError(_)
             | Self::Credentials(_)
@@ -85,17 +94,20 @@ impl Fault {
         }
     }
 
-    /// Whether to try again, after this fault has met the change `attempts` times in a row (the first is 1).
+    /// Whether to try again, after this fault has met the change `attempts` times in a row (the first is 1). Of uploads
+    /// that were broken off, those alone count that were while dStor answered others.
     #[must_use]
     pub fn verdict(&self, attempts: u32) -> Verdict {
         match self {
             Self::Refused { .. } => Verdict::Park,
             Self::Protocol(_) if attempts >= Self::PROTOCOL_TRIES => Verdict::Park,
+            Self::BrokenOff(_) if attempts >= Self::BREAKS => Verdict::Park,
             Self::Busy { after: Some(after), .. } => Verdict::Retry(Some((*after).min(Self::LONGEST_RETRY_AFTER))),
             Self::Moved
             | Self::Unreadable(_)
             | Self::RootMissing
             | Self::Unreachable(_)
+            | Self::BrokenOff(_)
             | Self::Busy { .. }
             | Self::ServerError(_)
             | Self::Credentials(_)
@@ -111,7 +123,9 @@ impl Fault {
     #[must_use]
     pub fn is_unsure(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::ServerError(_) | Self::Session(_) | Self::Protocol(_) => true,
+            Self::Unreachable(_) | Self::BrokenOff(_) | Self::ServerError(_) | Self::Session(_) | Self::Protocol(_) => {
+                true
+            }
             Self::Moved
             | Self::Unreadable(_)
             | Self::RootMissing
@@ -132,6 +146,7 @@ impl Fault {
             Self::Unreadable(_) => "unreadable",
             Self::RootMissing => "mirror_missing",
             Self::Unreachable(_) => "unreachable",
+            Self::BrokenOff(_) => BROKEN_OFF,
             Self::Busy { .. } => "busy",
             Self::ServerError(_) => "server_error",
             Self::Credentials(_) => "credentials",
@@ -153,6 +168,7 @@ impl Fault {
             Self::Unreadable(why) => format!("cannot be read: {why}; it waits until it can"),
             Self::RootMissing => "the mirror's directory is not there; it waits until it is back".into(),
             Self::Unreachable(why) => format!("dStor cannot be reached: {why}"),
+            Self::BrokenOff(why) => format!("the connection to dStor broke during an upload ({why})"),
             Self::Busy { status, .. } => format!("dStor asks to wait (status {status})"),
             Self::ServerError(status @ 500..) => format!("dStor had an error of its own (status {status})"),
             Self::ServerError(status) => format!("dStor does not take uploads where it should (status {status})"),
@@ -172,6 +188,30 @@ impl Fault {
             ),
             Self::Session(why) => format!("dStor did not store it together with others ({why}); it goes alone next"),
             Self::Protocol(why) => format!("dStor gave an answer that makes no sense: {why}"),
+        }
+    }
+
+    /// What a person is told of a file that is given up for it, after it has met the change `attempts` times in a row.
+    #[must_use]
+    pub fn parting_message(&self, attempts: u32) -> String {
+        match self {
+            Self::BrokenOff(_) => format!(
+                "dStor broke off the upload {attempts} times; it may be too large for the service. It is tried again when \
+                 it changes, after `dstor-sync retry`, and after a day"
+            ),
+            Self::Moved
+            | Self::Unreadable(_)
+            | Self::RootMissing
+            | Self::Unreachable(_)
+            | Self::Busy { .. }
+            | Self::ServerError(_)
+            | Self::Credentials(_)
+            | Self::Quota(_)
+            | Self::NotGiven(_)
+            | Self::NeedsSession(_)
+            | Self::Refused { .. }
+            | Self::Session(_)
+            | Self::Protocol(_) => self.message(),
         }
     }
 }
@@ -205,6 +245,15 @@ mod tests {
     fn a_server_cannot_ask_for_a_wait_of_days() {
         let busy = Fault::Busy { status: 429, after: Some(Duration::from_secs(1_000_000)) };
         assert_eq!(busy.verdict(1), Verdict::Retry(Some(Fault::LONGEST_RETRY_AFTER)));
+    }
+
+    // E7
+    #[test]
+    fn an_upload_that_is_broken_off_again_and_again_is_given_up_with_the_reason() {
+        let broken = Fault::BrokenOff("connection reset".into());
+        assert_eq!((broken.scope(), broken.verdict(5)), (Scope::Account, Verdict::Retry(None)));
+        assert_eq!(broken.verdict(6), Verdict::Park);
+        assert!(broken.parting_message(6).starts_with("dStor broke off the upload 6 times; it may be too large"));
     }
 
     // E17

@@ -15,6 +15,8 @@ const CREDENTIALS: Duration = Duration::from_secs(15);
 /// So many may be under way before dStor has answered anything: with those that follow one by one, a service that only
 /// fails is asked fewer than 12 times in the first minute, however many workers there are.
 const AT_FIRST: usize = 4;
+/// After a sign of life the gate counts no more failures than these: it stays closed for eight seconds at the most.
+const LEFT_BY_A_SIGN: u32 = 2;
 /// What a server asks for is made longer by up to this part, so that not all who were told the same come back at once.
 const LATER: f64 = 0.1;
 
@@ -145,6 +147,15 @@ impl Pace {
         }
     }
 
+    /// dStor gave a sign of life, though what was sent failed: it is there, and the gate need not stay closed for longer
+    /// and longer. Others may get through.
+    pub fn gave_sign(&mut self) {
+        self.reachable = Some(true);
+        if let Gate::Closed { failures, .. } | Gate::Probing { failures } = &mut self.gate {
+            *failures = (*failures).min(LEFT_BY_A_SIGN);
+        }
+    }
+
     /// What is known of dStor.
     #[must_use]
     pub fn facts(&self) -> GateFacts {
@@ -206,7 +217,8 @@ impl Pace {
         self.last_error = Some(fault.message());
         self.reachable = match fault {
             Fault::Unreachable(_) => Some(false),
-            Fault::Credentials(_) => self.reachable,
+            // A connection stood, but nobody answered.
+            Fault::Credentials(_) | Fault::BrokenOff(_) => self.reachable,
             _ => Some(true),
         };
         let failures = match self.gate {
@@ -220,7 +232,7 @@ impl Pace {
         };
         let usual = match fault {
             Fault::Credentials(_) => CREDENTIALS,
-            Fault::Unreachable(_) => UNREACHABLE.delay(failures, chance),
+            Fault::Unreachable(_) | Fault::BrokenOff(_) => UNREACHABLE.delay(failures, chance),
             _ => AILING.delay(failures, chance),
         };
         let asked = asked.map(|asked| asked.mul_f64(1.0 + LATER * chance.clamp(0.0, 1.0)));
@@ -237,7 +249,7 @@ impl Pace {
             Gate::Open | Gate::Probing { .. } => {}
         }
         self.gate = Gate::Closed { until: now + wait, failures };
-        if matches!(fault, Fault::Unreachable(_) | Fault::Busy { .. } | Fault::ServerError(_)) {
+        if matches!(fault, Fault::Unreachable(_) | Fault::BrokenOff(_) | Fault::Busy { .. } | Fault::ServerError(_)) {
             self.limit = (self.limit / 2).max(1);
         }
         self.regain = self.limit;

@@ -23,6 +23,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Writes of one save are rarely further apart than this.
 const BETWEEN_WRITES: Duration = Duration::from_millis(200);
+/// After so many failures in a row of all requests, dStor is asked whether it is there.
+const ALONE_FOR: u32 = 2;
 /// A file that is being written to is looked at again at least this often.
 const MOVED_RETRY: Duration = Duration::from_secs(30);
 
@@ -109,6 +111,8 @@ pub enum Ending {
         is_unsure: bool,
         /// The digest of the bytes that it may hold, if that is known.
         whole: Option<Digest>,
+        /// How often dStor broke off the upload of this version by now, while it answered others.
+        breaks: u32,
         /// Not before then.
         wait: Duration,
     },
@@ -136,6 +140,21 @@ pub struct Sent {
     again: Option<Duration>,
 }
 
+impl Failure {
+    /// Whether dStor is to be asked something small, to see whether it answers at all: a file that has nobody beside it
+    /// was broken off in its midst, and nothing got through since the gate was closed (E7).
+    #[must_use]
+    pub fn wants_a_sign(&self, gate: GateWord) -> bool {
+        matches!(self.fault, Fault::BrokenOff(_)) && self.whole.is_none() && gate.failures > ALONE_FOR
+    }
+
+    /// Whether it counts as dStor breaking off this file, and not as a line or a service that does so with all.
+    fn is_its_own(&self, gate: GateWord) -> bool {
+        // Until this failure the gate was open: others got through, or nobody failed before.
+        matches!(self.fault, Fault::BrokenOff(_)) && (gate.failures <= 1 || gate.is_there)
+    }
+}
+
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Self { is_unsure: fault.is_unsure(), fault, sent: None, whole: None }
@@ -149,6 +168,8 @@ pub struct GateWord {
     pub closed_for: Option<Duration>,
     /// How often in a row it was closed.
     pub failures: u32,
+    /// Whether dStor gave a sign since: see [`Failure::wants_a_sign`].
+    pub is_there: bool,
 }
 
 /// The work on one claimed change.
@@ -309,13 +330,20 @@ impl<'a> Errand<'a> {
     /// Something failed: the change sleeps, or is given up. `chance` from 0.0 to 1.0 spreads what wakes together.
     #[must_use]
     pub fn failed(&self, failure: Failure, gate: GateWord, chance: f64) -> Ending {
+        let is_its_own = failure.sent.is_some() && failure.is_its_own(gate);
         let Failure { fault, sent, is_unsure, whole } = failure;
         let attempts = self.claim.attempts.saturating_add(1);
-        let in_a_row = if self.claim.code.as_deref() == Some(fault.code()) { attempts } else { 1 };
+        let breaks = self.claim.breaks.saturating_add(is_its_own.into());
+        let in_a_row = match fault {
+            Fault::BrokenOff(_) => breaks,
+            _ if self.claim.code.as_deref() == Some(fault.code()) => attempts,
+            _ => 1,
+        };
         let message = fault.message();
         let asked = match (fault.verdict(in_a_row), sent) {
             (Verdict::Park, Some(sent)) => {
                 let Sent { stat, mode, again } = *sent;
+                let message = fault.parting_message(in_a_row);
                 let failed = Settlement::Failed { stat, mode, code: fault.code(), message: message.clone() };
                 return Ending::Settled(failed, again, Some(Happened::Failed(message)));
             }
@@ -329,13 +357,18 @@ impl<'a> Errand<'a> {
         };
         let own = Backoff { first: FIRST_RETRY, longest }.delay(attempts, chance);
         let wait = match fault.scope() {
+            // Each try may cost most of a large file: they become rare soon.
+            Scope::Account if is_its_own => {
+                let rare = Backoff { first: FIRST_RETRY, longest }.delay(2 * breaks - 1, chance);
+                gate.closed_for.unwrap_or(rare).max(rare)
+            }
             // This file meets it more often than all of them together: it has a part in it, and sleeps by itself as well.
             Scope::Account if attempts > gate.failures => gate.closed_for.unwrap_or(own).max(own),
             // The gate does the waiting: when it opens, this file is no later than others.
             Scope::Account => gate.closed_for.unwrap_or(own),
             Scope::Path => asked.unwrap_or(own),
         };
-        Ending::Postponed { code: fault.code(), message, is_unsure, whole, wait }
+        Ending::Postponed { code: fault.code(), message, is_unsure, whole, breaks, wait }
     }
 
     /// The work itself broke off by a fault of ours.
@@ -347,6 +380,7 @@ impl<'a> Errand<'a> {
             message: "a fault in dstor-sync itself; its log says where".into(),
             is_unsure: true,
             whole: None,
+            breaks: self.claim.breaks,
             wait: Backoff { first: FIRST_RETRY, longest }.delay(self.claim.attempts.saturating_add(1), 1.0),
         }
     }
@@ -387,9 +421,12 @@ impl Ending {
             Self::Deferred(wait) => ledger.defer(claim, after_now(now, *wait)),
             Self::Held => ledger.defer(claim, if is_back() { after_now(now, LOOK_AGAIN) } else { HELD }),
             Self::StillEmptied => ledger.defer(claim, HELD),
-            Self::Postponed { code, message, is_unsure, whole, wait } => {
+            Self::Postponed { code, message, is_unsure, whole, breaks, wait } => {
                 if *is_unsure {
                     ledger.may_straggle(claim, *whole)?;
+                }
+                if *breaks != claim.breaks {
+                    ledger.note_breaks(claim, *breaks)?;
                 }
                 ledger.postpone(claim, code, message, *is_unsure, after_now(now, *wait))
             }

@@ -81,16 +81,27 @@ impl Gate {
             let mut pace = self.pace();
             let wait = pace.leave(ticket, how, self.begun.elapsed(), fastrand::f64());
             // While nobody else can leave, so that what was known last is what is told last.
-            let facts = pace.facts();
-            self.facts.send_if_modified(|known| {
-                let is_new = *known != facts;
-                *known = facts;
-                is_new
-            });
+            self.tell(&pace);
             wait
         };
         self.changed.notify_waiters();
         wait
+    }
+
+    /// dStor gave a sign of life: see [`Pace::gave_sign`].
+    pub(super) fn gave_sign(&self) {
+        let mut pace = self.pace();
+        pace.gave_sign();
+        self.tell(&pace);
+    }
+
+    fn tell(&self, pace: &Pace) {
+        let facts = pace.facts();
+        self.facts.send_if_modified(|known| {
+            let is_new = *known != facts;
+            *known = facts;
+            is_new
+        });
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {

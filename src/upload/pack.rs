@@ -311,6 +311,7 @@ impl Pack {
 fn of_one(failure: &Failure, parcel: &Parcel) -> Failure {
     let fault = match &failure.fault {
         Fault::Protocol(why) => Fault::Session(why.clone()),
+        Fault::BrokenOff(why) => Fault::Unreachable(why.clone()),
         other => other.clone(),
     };
     Failure { fault, sent: None, is_unsure: failure.is_unsure, whole: Some(parcel.content.digest) }

@@ -131,7 +131,7 @@ impl Uploader {
                         pass.succeed();
                         ending
                     }
-                    Ok(Err(failure)) => self.failed(errand, failure, Some(pass)),
+                    Ok(Err(failure)) => self.sending_failed(errand, failure, pass).await,
                     Err(_) => errand.broke(),
                 }
             }
@@ -162,8 +162,20 @@ impl Uploader {
         errand.failed(failure, self.gate_word(closed_for), fastrand::f64())
     }
 
+    /// What follows from a failure to send a file by itself.
+    async fn sending_failed(&self, errand: Errand<'_>, failure: Failure, pass: Pass<'_>) -> Ending {
+        let mut word = self.gate_word(pass.fail(&failure.fault));
+        if failure.wants_a_sign(word) {
+            word.is_there = self.client.is_there().await;
+            if word.is_there {
+                self.gate.gave_sign();
+            }
+        }
+        errand.failed(failure, word, fastrand::f64())
+    }
+
     pub(super) fn gate_word(&self, closed_for: Option<Duration>) -> GateWord {
-        GateWord { closed_for, failures: self.gate.facts().borrow().failures }
+        GateWord { closed_for, failures: self.gate.facts().borrow().failures, is_there: false }
     }
 
     /// How we stand with dStor.

@@ -69,7 +69,9 @@ pub(super) async fn run(cell: Cell) {
         Seen::Unproved => stage.is_stored("stored").await,
         Seen::Refused(code) => stage.is_refused(code).await,
         Seen::Rejected => stage.is_rejected().await,
-        Seen::Away | Seen::Busy(_) | Seen::Ailing | Seen::Quota | Seen::Senseless => stage.waits().await,
+        Seen::Away | Seen::BrokenOff | Seen::Busy(_) | Seen::Ailing | Seen::Quota | Seen::Senseless => {
+            stage.waits().await
+        }
     }
     stage.ends_well().await;
     assert_eq!(elsewhere.heard(), "", "at the other host");

@@ -97,6 +97,8 @@ impl Kind {
 pub(super) enum Seen {
     /// dStor is not there: everything waits.
     Away,
+    /// The connection breaks in the midst of an upload, or before it is answered: everything waits.
+    BrokenOff,
     /// dStor wants to be left alone, for so many seconds if it says so.
     Busy(u64),
     /// dStor has troubles of its own.
@@ -116,13 +118,14 @@ pub(super) enum Seen {
 }
 
 use Kind::{Chunk, Opening, Status, Token, Upload};
-use Seen::{Ailing, Away, Busy, Quota, Refused, Rejected, Senseless, Stored, Unproved};
+use Seen::{Ailing, Away, BrokenOff, Busy, Quota, Refused, Rejected, Senseless, Stored, Unproved};
 
 impl Seen {
     /// The code of a file that waits for it; none if it does not wait.
     pub(super) fn waits_with(self) -> Option<&'static str> {
         match self {
             Away => Some("unreachable"),
+            BrokenOff => Some("broken_off"),
             Busy(_) => Some("busy"),
             Ailing => Some("server_error"),
             Quota => Some("quota"),
@@ -136,7 +139,7 @@ impl Seen {
     pub(super) fn no_sooner(self) -> Duration {
         match self {
             Busy(seconds) => Duration::from_secs(seconds),
-            Away | Ailing | Quota | Senseless | Rejected | Refused(_) | Stored | Unproved => Duration::ZERO,
+            Away | BrokenOff | Ailing | Quota | Senseless | Rejected | Refused(_) | Stored | Unproved => Duration::ZERO,
         }
     }
 }
@@ -182,10 +185,10 @@ const TELLS_A_HASH: &[Kind] = &[Upload, Status];
 const FAULTS: &[Fault] = &[
     // E1: connections that are not made (in the midst of a session: not made again),
     Fault::all("", Away),
-    // E5, E8, E18, E22: break,
-    Fault::all("reset", Away),
-    Fault::only("reset-in-body", WITH_A_BODY, Away),
-    Fault::all("reset-after-store", Away),
+    // E5, E7, E8, E18, E22: break,
+    Fault::all("reset", Away).but(&[Upload, Chunk], BrokenOff),
+    Fault::only("reset-in-body", WITH_A_BODY, Away).but(&[Upload, Chunk], BrokenOff),
+    Fault::all("reset-after-store", Away).but(&[Upload, Chunk], BrokenOff),
     // E6, E26, E29: or hang; and those that are only slow.
     Fault::all("stall", Away),
     Fault::all("stall-in-answer", Away),
@@ -245,8 +248,8 @@ impl Cell {
     pub(super) fn auth(&self) -> &'static str {
         match self.seen {
             Rejected => "refused",
-            Away | Busy(_) | Ailing | Quota | Senseless | Refused(_) if self.phase.is_first() => "unknown",
-            Away | Busy(_) | Ailing | Quota | Senseless | Refused(_) | Stored | Unproved => "ok",
+            Away | BrokenOff | Busy(_) | Ailing | Quota | Senseless | Refused(_) if self.phase.is_first() => "unknown",
+            Away | BrokenOff | Busy(_) | Ailing | Quota | Senseless | Refused(_) | Stored | Unproved => "ok",
         }
     }
 

@@ -84,6 +84,7 @@ impl Run {
                 if is_told_the_way => {}
             // Of the account or the service: nobody else would fare better.
             Fate::ResetBefore
+            | Fate::CutShort
             | Fate::StoredUnheard
             | Fate::StalledBefore
             | Fate::StalledAfter
@@ -132,7 +133,7 @@ impl Run {
         self.check_pace();
     }
 
-    fn check_pace(&self) {
+    pub(crate) fn check_pace(&self) {
         let mut failures = self.failures.borrow_mut();
         let minute_ago = self.now.get().saturating_sub(Duration::from_secs(60));
         while failures.front().is_some_and(|at| *at < minute_ago) {

@@ -19,6 +19,7 @@ pub(super) const FOREIGN: &str = "QmVjXB8W3B1aEBwTRLiu2MqHmiV6mUzDfrUuYEM5G5LWHn
 pub(crate) enum Fate {
     Well,
     ResetBefore,
+    CutShort,
     StoredUnheard,
     StalledBefore,
     StalledAfter,
@@ -51,6 +52,7 @@ impl Fate {
     pub(crate) const DIRECT: &[Self] = &[
         Self::Well,
         Self::ResetBefore,
+        Self::CutShort,
         Self::StoredUnheard,
         Self::StalledBefore,
         Self::StalledAfter,
@@ -98,6 +100,7 @@ impl Fate {
     pub(crate) const CHUNK: &[Self] = &[
         Self::Well,
         Self::ResetBefore,
+        Self::CutShort,
         Self::StoredUnheard,
         Self::StalledBefore,
         Self::StalledAfter,
@@ -163,6 +166,8 @@ pub(crate) type Said = Option<(u16, Option<&'static str>, Vec<u8>)>;
 #[derive(Default)]
 pub(crate) struct Remote {
     pub(crate) service: Service,
+    /// Breaks off every request whose files are together larger than this; bytes.
+    pub(crate) cuts_above: Option<usize>,
     /// What is under each path, and which arrival brought it. What arrived last stays, even if an earlier session comes to
     /// its end after it: were it otherwise, nobody could ever know what dStor holds.
     holds: BTreeMap<String, (u64, Digest)>,
@@ -180,8 +185,8 @@ pub(crate) struct Remote {
 type Digest32 = [u8; 32];
 
 impl Remote {
-    pub(crate) fn new(service: Service) -> Self {
-        Self { service, ..Self::default() }
+    pub(crate) fn new(service: Service, cuts_above: Option<usize>) -> Self {
+        Self { service, cuts_above, ..Self::default() }
     }
 
     pub(crate) fn path(placement: &Placement, name: &str) -> String {
@@ -228,7 +233,7 @@ impl Remote {
             _ => {}
         }
         Some(match fate {
-            Fate::ResetBefore | Fate::StalledBefore => None,
+            Fate::ResetBefore | Fate::CutShort | Fate::StalledBefore => None,
             Fate::Error500 => refused(500),
             Fate::Busy503 => Some((503, Some("7"), Vec::new())),
             Fate::Busy429Date => Some((429, Some("Fri, 02 Jan 1970 00:00:09 GMT"), Vec::new())),

@@ -150,7 +150,8 @@ pub(crate) fn play(script: &Script, tells: bool) -> Outcome {
     run.at(Duration::from_millis(5), Happening::Deed);
     run.go_on(|run| run.deeds.borrow().len() == 0);
     run.calm_down();
-    let deadline = run.now.get() + UNTIL_REST;
+    // A dStor that breaks off what is large is asked for each such file some times more.
+    let deadline = run.now.get() + UNTIL_REST * if script.setting.cuts_above.is_some() { 2 } else { 1 };
     run.go_on(|run| run.now.get() > deadline || run.is_at_rest());
     run.check_all_rows();
     if !run.is_broken()
@@ -196,7 +197,7 @@ impl Run {
             faults: RefCell::new(script.faults.clone()),
             setting: script.setting,
             disk: RefCell::new(Disk::new(script.setting.tick_ms)),
-            remote: RefCell::new(Remote::new(script.setting.service)),
+            remote: RefCell::new(Remote::new(script.setting.service, script.setting.cuts_above)),
             ledger,
             mirror,
             policy,

@@ -109,6 +109,9 @@ impl Run {
             (ill, _) => ill,
         });
         let fate = if fate == Fate::Well { ill.unwrap_or(fate) } else { fate };
+        let size = files.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        let cuts = self.remote.borrow().cuts_above.is_some_and(|most| size > most);
+        let fate = if cuts && fate == Fate::Well { Fate::CutShort } else { fate };
         let is_early = fate != Fate::Well && faults.harm(4) == 1;
         drop(faults);
         // Nobody is told once that it has sessions only and then that it has none.
@@ -123,7 +126,11 @@ impl Run {
             self.meet(Rare::EarlyAnswer);
             shipment.read = Some(Err(ReadError::Abandoned));
         }
-        let wait = if matches!(fate, Fate::StalledBefore | Fate::StalledAfter) { STALL } else { wait };
+        if fate == Fate::CutShort && shipment.read.is_some() {
+            shipment.read = Some(Err(ReadError::Abandoned));
+        }
+        shipment.has_stalled = matches!(fate, Fate::StalledBefore | Fate::StalledAfter);
+        let wait = if shipment.has_stalled { STALL } else { wait };
         (said, wait)
     }
 
@@ -163,6 +170,7 @@ impl Run {
             Fate::Well | Fate::Error500 => {}
             Fate::ResetBefore if sort == Sort::Chunk => self.meet(Rare::SessionResetBefore),
             Fate::ResetBefore => self.meet(Rare::ResetBeforeStore),
+            Fate::CutShort => self.meet(Rare::CutShort),
             Fate::StoredUnheard if sort == Sort::Chunk => self.meet(Rare::SessionUnheard),
             Fate::StoredUnheard if is_direct => self.meet(Rare::StoredUnheard),
             Fate::StalledBefore | Fate::StalledAfter => self.meet(Rare::Stalled),
@@ -222,6 +230,21 @@ impl Run {
             Ok(token) => Ok(Granted { token, lifetime: Some(TOKEN_LIFE) }),
             Err(status) => Err(refused(status).expect_err("no success has such a status")),
         }
+    }
+
+    /// Whether dStor answers to something small.
+    pub(crate) fn is_there(&self) -> bool {
+        self.meet(Rare::AskedForASign);
+        let is_there = self.illness.get().is_none() && self.faults.borrow_mut().harm(2) == 0;
+        if is_there {
+            self.failures.borrow_mut().clear();
+            self.pace.borrow_mut().gave_sign();
+        } else {
+            self.meet(Rare::NoSign);
+            self.failures.borrow_mut().push_back(self.now.get());
+            self.check_pace();
+        }
+        is_there
     }
 
     /// The agent is gone in the middle of a request: it may have come through all the same.

@@ -24,6 +24,8 @@ pub(crate) struct Shipment {
     read_from: Timestamp,
     /// What was read of a lone file.
     pub(crate) read: Option<Result<Content, ReadError>>,
+    /// Whether the request that is under way is given up because nothing moves.
+    pub(crate) has_stalled: bool,
 }
 
 pub(crate) enum Cargo {
@@ -111,7 +113,7 @@ impl Run {
             Way::Direct => Request::Direct,
             Way::Session => Request::Open(session::begin(STALL)),
         };
-        let shipment = Shipment { cargo, request, read_from: self.wall(), read: None };
+        let shipment = Shipment { cargo, request, read_from: self.wall(), read: None, has_stalled: false };
         self.ask(worker, work, Box::new(shipment));
     }
 
@@ -179,8 +181,10 @@ impl Run {
             }
             Asks::Answering { sends, said } => {
                 let Some(said) = said else {
-                    let broke = Err(Fault::Unreachable("the connection broke".into()));
-                    return self.request_ended(worker, work, shipment, broke);
+                    let why = "the connection broke".to_owned();
+                    let is_of_files = matches!(shipment.sort(), Sort::Direct | Sort::Chunk) && !shipment.has_stalled;
+                    let broke = if is_of_files { Fault::BrokenOff(why) } else { Fault::Unreachable(why) };
+                    return self.request_ended(worker, work, shipment, Err(broke));
                 };
                 let token = *sends.token();
                 let answer = read(&said);
@@ -219,8 +223,8 @@ impl Run {
     fn request_ended(&self, worker: usize, work: Work, shipment: Box<Shipment>, ended: Result<Got, Fault>) {
         let now = self.now.get();
         let nonsense = || Fault::Protocol("an answer to another request".into());
-        let Shipment { cargo, request, read_from, read } = *shipment;
-        let again = |cargo, request, read| Box::new(Shipment { cargo, request, read_from, read });
+        let Shipment { cargo, request, read_from, read, has_stalled: _ } = *shipment;
+        let again = |cargo, request, read| Box::new(Shipment { cargo, request, read_from, read, has_stalled: false });
         match request {
             Request::Direct => {
                 let answer = ended.and_then(|got| if let Got::Hash(hash) = got { Ok(hash) } else { Err(nonsense()) });

@@ -101,6 +101,8 @@ pub(crate) struct Setting {
     pub(crate) sessions: Sessions,
     /// Which ways dStor has at the beginning.
     pub(crate) service: Service,
+    /// Whether dStor breaks off whatever is larger than so many bytes.
+    pub(crate) cuts_above: Option<usize>,
     /// Where the mirror is on dStor.
     pub(crate) place: &'static str,
 }
@@ -127,6 +129,7 @@ impl Script {
                 1 => Service::OnlySessions,
                 _ => Service::Whole,
             },
+            cuts_above: if rng.u32(..16) == 0 { Some(rng.usize(..40)) } else { None },
             // To the second no plain header leads.
             place: if rng.u32(..8) == 0 { "Bücher" } else { "Docs" },
         };

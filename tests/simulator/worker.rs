@@ -319,7 +319,7 @@ impl Run {
     }
 
     pub(crate) fn gate_word(&self, closed_for: Option<Duration>) -> GateWord {
-        GateWord { closed_for, failures: self.pace.borrow().facts().failures }
+        GateWord { closed_for, failures: self.pace.borrow().facts().failures, is_there: false }
     }
 
     pub(crate) fn fail(&self, worker: usize, mut work: Work, at: usize, failure: Failure) {
@@ -330,12 +330,20 @@ impl Run {
             return self.prepare_next(worker, work);
         }
         let closed_for = work.ticket.take().and_then(|ticket| self.leave(ticket, Left::Failed(&failure.fault)));
-        let word = self.gate_word(closed_for);
-        let is_nonsense = matches!(failure.fault, Fault::Protocol(_));
+        let mut word = self.gate_word(closed_for);
+        if failure.wants_a_sign(word) {
+            word.is_there = self.is_there();
+        }
+        let fault = failure.fault.clone();
         let chance = self.faults.borrow_mut().chance();
         let ending = work.errand(self, at).failed(failure, word, chance);
-        if is_nonsense && matches!(ending, Ending::Settled(..)) {
-            self.meet(Rare::ParkedForNonsense);
+        match (fault, &ending) {
+            (Fault::Protocol(_), Ending::Settled(..)) => self.meet(Rare::ParkedForNonsense),
+            (Fault::BrokenOff(_), Ending::Settled(..)) => self.meet(Rare::ParkedForBreaks),
+            (Fault::BrokenOff(_), Ending::Postponed { breaks, .. }) if *breaks == work.claim(at).breaks => {
+                self.meet(Rare::CutForAll);
+            }
+            _ => {}
         }
         self.finish(worker, work, at, ending);
     }

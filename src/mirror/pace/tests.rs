@@ -321,3 +321,19 @@ mod over_time {
         }
     }
 }
+
+// E7: what is always broken off holds nobody up for long, once dStor is known to be there.
+#[test]
+fn after_a_sign_of_life_the_gate_is_closed_for_seconds_and_not_for_longer_and_longer() {
+    let mut pace = Pace::new(1);
+    let mut now = Duration::ZERO;
+    for _ in 0..20 {
+        let Enter::Go(ticket) = pace.enter(now) else { panic!("nobody may go") };
+        let broken = Fault::BrokenOff("reset".into());
+        let wait = pace.leave(ticket, Left::Failed(&broken), now, 1.0).expect("closed");
+        assert!(wait <= Duration::from_secs(8), "{wait:?}");
+        now += wait;
+        pace.gave_sign();
+        assert_eq!((pace.facts().reachable, pace.facts().last_error.is_some()), (Some(true), true));
+    }
+}

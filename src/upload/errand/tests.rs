@@ -60,3 +60,51 @@ fn a_file_as_it_was_stored_is_sent_again_if_another_version_may_have_been() {
     let next = Errand::new(&unsure, &policy, &patience).looked(&look, true, 1);
     assert!(matches!(next, Next::Send(_)), "{next:?}");
 }
+
+// E7, P4: the count outlives a restart, as it is in the ledger.
+#[test]
+fn what_is_broken_off_for_everyone_gives_no_file_up_and_what_is_broken_off_by_itself_does() {
+    let ledger = Ledger::in_memory().expect("a ledger");
+    let (mirror, policy) = a_mirror(&ledger);
+    let push = || Push { path: MirrorPath::from_bytes(b"big").expect("a path"), size: 5, due_at: 0 };
+    let patience =
+        Patience { settle: Duration::ZERO, max_delay: Duration::ZERO, retry_max_delay: Duration::from_secs(900) };
+    let time = Timestamp { seconds: 1, nanos: 0 };
+    let stat = Stat { size: 5, mtime: time, ctime: time, inode: 9 };
+    let file = ToSend { stat, mode: 0o644, name: "big".into(), placement: policy.placement.clone() };
+    let late = Timestamp { seconds: 100, nanos: 0 };
+    let break_off = |word: GateWord| {
+        let claim = ledger.claim(HELD - 1, 1).expect("claimed").remove(0);
+        let errand = Errand::new(&claim, &policy, &patience);
+        let (broken, read) = (Fault::BrokenOff("reset".into()), Some(Err(ReadError::Abandoned)));
+        let failure = errand.sent(&file, Err(broken), read, late, 1).expect_err("broken off");
+        let ending = errand.failed(failure, word, 1.0);
+        ending.record(&ledger, &claim, || true, 1).expect("recorded");
+        ending
+    };
+    let word = |failures, is_there| GateWord { closed_for: Some(Duration::from_secs(2)), failures, is_there };
+
+    ledger.push(mirror, &[push()], Urgency::Event, 0).expect("pushed");
+    for failures in 2..100 {
+        let ending = break_off(word(failures, false));
+        assert!(matches!(ending, Ending::Postponed { breaks: 0, wait, .. } if wait <= Duration::from_secs(60)));
+    }
+    let mut waits = Vec::new();
+    // Others got through, or dStor gave a sign: both count.
+    for (failures, is_there) in [(1, false), (7, true), (1, false), (7, true), (1, false)] {
+        let Ending::Postponed { wait, .. } = break_off(word(failures, is_there)) else { panic!("given up too soon") };
+        waits.push(wait.as_secs());
+    }
+    assert_eq!(waits, [2, 4, 16, 64, 256], "it is tried less and less often");
+    match break_off(word(1, false)) {
+        Ending::Settled(Settlement::Failed { code: "broken_off", message, .. }, None, _) => {
+            assert!(message.contains("6 times"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // Another version has its own tries.
+    ledger.push(mirror, &[push()], Urgency::Event, 2).expect("pushed");
+    assert!(matches!(break_off(word(1, false)), Ending::Postponed { breaks: 1, .. }));
+    ledger.push(mirror, &[push()], Urgency::Event, 2).expect("pushed");
+    assert!(matches!(break_off(word(1, false)), Ending::Postponed { breaks: 1, .. }));
+}
