@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::ledger::{Below, Ledger, LedgerError, Millis, MirrorId, Push, Urgency};
-use crate::local::{Crew, Difference, Known, RootError, Scan, ScanError, ScanSummary};
+use crate::local::{Crew, Difference, Known, OpenRoot, RootError, Scan, ScanError, ScanSummary};
 use crate::mirror::{MirrorPath, Observed, Recorded, Stat};
 
 use super::{Folder, Queue, Stop};
@@ -92,12 +92,7 @@ impl Reconciler<'_> {
         each: &mut (dyn FnMut(Difference) -> Result<(), LedgerError> + Send),
     ) -> Result<ScanSummary, ReconcileError> {
         let root = folder.open()?;
-        let watcher = folder.watcher();
-        let before_reading = |dir: &MirrorPath| {
-            if let Some(watcher) = &watcher {
-                watcher.watch(&root, dir);
-            }
-        };
+        let before_reading = watching(folder, &root);
         let goes_on = || *self.stop.borrow() == Stop::Go;
         let crew = Crew { root: &root, rules: &folder.rules, policy: &folder.policy, before_reading: &before_reading };
         let each = Mutex::new(each);
@@ -132,16 +127,21 @@ pub fn differences(
     each: &mut dyn FnMut(Difference) -> Result<(), LedgerError>,
 ) -> Result<ScanSummary, ReconcileError> {
     let root = folder.open()?;
-    let watcher = folder.watcher();
-    let before_reading = |dir: &MirrorPath| {
-        if let Some(watcher) = &watcher {
-            watcher.watch(&root, dir);
-        }
-    };
+    let before_reading = watching(folder, &root);
     let scan = Scan { root: &root, rules: &folder.rules, policy: &folder.policy, before_reading: &before_reading };
     let summary = walk(ledger, folder.id, &scan, top, &|| *stop.borrow() == Stop::Go, each)?;
     folder.open()?;
     Ok(summary)
+}
+
+/// What a walk does before it reads a directory: has it watched, so that nothing falls between (A27).
+fn watching<'a>(folder: &Folder, root: &'a OpenRoot) -> impl Fn(&MirrorPath) + Sync + 'a {
+    let watcher = folder.watcher();
+    move |dir| {
+        if let Some(watcher) = &watcher {
+            watcher.watch(root, dir);
+        }
+    }
 }
 
 /// Blocking: walks `top` with `scan`, as long as `goes_on`, and calls `each` with what differs from the ledger. Whether
