@@ -319,6 +319,23 @@ async fn a_service_that_takes_files_in_no_way_is_waited_for() {
     }
 }
 
+// E16: what it said while it was not well is not gone by for an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_had_no_way_left_is_taken_at_its_word_again_when_one_opens() {
+    for stays in ["upload wants-session", "get-token 404"] {
+        let world = World::with("", "workers = 1").await;
+        world.misbehave("upload wants-session");
+        world.misbehave("get-token 404");
+        world.write("a", "a");
+        let agent = world.start();
+        world.until("both ways were tried", || requests(&world).0 >= 1 && requests(&world).2 >= 1).await;
+        world.sandbox().behave();
+        world.misbehave(stays);
+        until_true(&world).await;
+        assert_eq!(agent.stop(), 0, "{stays}");
+    }
+}
+
 fn asked(world: &World) -> u64 {
     let (opened, _, alone) = requests(world);
     opened + alone

@@ -83,9 +83,13 @@ impl Ways {
     }
 
     /// The service answered that it has no sessions. Returns whether files go by themselves from now on: if not, there is
-    /// no other way.
+    /// no other way now, and the next file finds out anew which there are.
     pub fn lacks_sessions(&mut self, now: Duration) -> bool {
-        if self.wish != Sessions::Auto || is_near(self.no_direct_until, now) {
+        if self.wish != Sessions::Auto {
+            return false;
+        }
+        if is_near(self.no_direct_until, now) {
+            self.forget();
             return false;
         }
         self.no_sessions_until = Some(now + REMEMBERED);
@@ -93,13 +97,23 @@ impl Ways {
     }
 
     /// The service answered that it takes files in sessions only. Returns whether they go so from now on: if not, there
-    /// is no other way.
+    /// is no other way now, and the next file finds out anew which there are.
     pub fn lacks_direct(&mut self, placement: &Placement, now: Duration) -> bool {
-        if self.wish == Sessions::Never || !self.has_sessions(now) || matches!(placement, Placement::Id(_)) {
+        if self.wish == Sessions::Never || matches!(placement, Placement::Id(_)) {
+            return false;
+        }
+        if !self.has_sessions(now) {
+            self.forget();
             return false;
         }
         self.no_direct_until = Some(now + REMEMBERED);
         true
+    }
+
+    /// A service that says of each way that it has only the other one is not well, or is being replaced: what it said is
+    /// worth nothing, and to go by it for an hour would keep every file from it long after it is well again.
+    fn forget(&mut self) {
+        (self.no_sessions_until, self.no_direct_until) = (None, None);
     }
 
     fn has_sessions(&self, now: Duration) -> bool {
@@ -203,12 +217,24 @@ mod tests {
         assert!(ways.lacks_direct(&at("a"), NOW));
         assert_eq!(ways.alone(u64::MAX, &at("a"), NOW), Way::Session);
         assert_eq!(ways.alone(1, &at("a"), NOW + REMEMBERED), Way::Direct);
-        assert!(!ways.lacks_sessions(NOW), "a service that has neither is not asked in turns");
         assert!(!Ways::new(Sessions::Auto).lacks_direct(&Placement::Id(3), NOW));
         assert!(!Ways::new(Sessions::Never).lacks_direct(&at("a"), NOW));
-        let mut ways = Ways::new(Sessions::Auto);
-        assert!(ways.lacks_sessions(NOW));
-        assert!(!ways.lacks_direct(&at("a"), NOW), "a service that has neither is not asked in turns");
+    }
+
+    // E16
+    #[test]
+    fn a_service_that_has_neither_way_is_not_asked_in_turns_and_its_word_is_forgotten() {
+        for sessions_first in [true, false] {
+            let mut ways = Ways::new(Sessions::Auto);
+            if sessions_first {
+                assert!(ways.lacks_sessions(NOW));
+                assert!(!ways.lacks_direct(&at("a"), NOW));
+            } else {
+                assert!(ways.lacks_direct(&at("a"), NOW));
+                assert!(!ways.lacks_sessions(NOW));
+            }
+            assert_eq!(ways, Ways::new(Sessions::Auto));
+        }
     }
 
     proptest::proptest! {
