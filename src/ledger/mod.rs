@@ -139,8 +139,8 @@ pub enum LedgerError {
     #[error("the ledger cannot be used")]
     Sqlite(#[source] Arc<rusqlite::Error>),
     /// A migration failed.
-    #[error("the ledger cannot be brought to this version's form")]
-    Migration(#[source] rusqlite_migration::Error),
+    #[error("the ledger cannot be brought to this version's form: {0}")]
+    Migration(String),
     /// A row that this version cannot have written.
     #[error("the ledger holds a row that makes no sense: {0}")]
     Nonsense(String),
@@ -273,7 +273,7 @@ impl Ledger {
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         db.pragma_update(None, "foreign_keys", "ON")?;
-        Migrations::from_slice(MIGRATIONS).to_latest(&mut db).map_err(LedgerError::Migration)?;
+        Migrations::from_slice(MIGRATIONS).to_latest(&mut db).map_err(of_migration)?;
         Self::over(db, Path::new(":memory:"))
     }
 
@@ -448,7 +448,16 @@ fn of_migration(error: rusqlite_migration::Error) -> LedgerError {
         {
             err.into()
         }
-        other => LedgerError::Migration(other),
+        rusqlite_migration::Error::RusqliteError { err, .. } => LedgerError::Migration(without_sql(&err)),
+        other => LedgerError::Migration(other.to_string()),
+    }
+}
+
+/// What SQLite says, without the statement that it says it of: that is pages long, and tells a person nothing.
+fn without_sql(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
     }
 }
 

@@ -237,3 +237,16 @@ fn a_ledger_of_the_first_form_can_be_read_as_it_is() {
     }
     assert_eq!(fs::read(&path).expect("read"), bytes, "it was written to");
 }
+
+#[test]
+fn a_ledger_that_cannot_be_brought_to_this_form_says_why_and_not_by_which_statement() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ledger.db");
+    of_the_first_form(&path);
+    let db = Connection::open(&path).expect("a database");
+    db.execute_batch("CREATE TABLE readings (by_somebody_else)").expect("made");
+    drop(db);
+    let error = anyhow::Error::from(Ledger::open(&path).err().expect("it is in the way"));
+    let told = format!("{error:#}");
+    assert!(told.ends_with("this version's form: table readings already exists"), "{told}");
+}
