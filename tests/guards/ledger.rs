@@ -122,6 +122,8 @@ async fn a_ledger_that_is_deleted_or_replaced_under_the_agent_ends_it_and_the_ne
         world.write("a", "a");
         let mut agent = world.start();
         world.until_mirrored().await;
+        // The last thing that it has to do with its ledger for an hour: from here on nothing but looking can notice.
+        world.until("the ledger is copied", || world.state_dir().join("ledger.db.copy").exists()).await;
         fs::remove_file(ledger(&world)).expect("deleted");
         if is_replaced {
             fs::write(ledger(&world), "").expect("replaced");
