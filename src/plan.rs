@@ -9,7 +9,7 @@ use reqwest::Url;
 use tokio::sync::watch;
 use tracing::error;
 
-use crate::dstor::{Client, ClientError, ClientOptions, CredentialSource};
+use crate::dstor::{Authorities, Client, ClientError, ClientOptions, CredentialSource};
 use crate::ledger::{AgentLock, Ledger, LedgerError, LockError, Millis, MirrorSettings, Rescue, SharedLedger};
 use crate::local::unfit_for_a_ledger;
 use crate::mirror::{Sessions, Timetable};
@@ -56,6 +56,8 @@ impl Alerts {
 pub struct Plan {
     /// dStor's base address.
     pub url: Url,
+    /// Whose word on certificates counts beside the system's.
+    pub authorities: Authorities,
     /// Where credentials come from.
     pub credentials: CredentialSource,
     /// The life that is asked for access tokens.
@@ -170,6 +172,7 @@ impl Plan {
             token_lifetime: self.token_lifetime,
             credentials: Arc::clone(&self.credentials),
             stall_timeout: self.stall_timeout,
+            authorities: self.authorities.clone(),
         })?
         .limited_to(self.bandwidth.clone());
         let uploader = Uploader {

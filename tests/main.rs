@@ -23,6 +23,7 @@ mod steering;
 mod storm;
 mod stragglers;
 mod syscalls;
+mod tls;
 mod truth;
 mod verify;
 mod world;

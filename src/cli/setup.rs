@@ -8,7 +8,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::config::{self, Config, CredentialSources, Environment, Poll};
-use crate::dstor::{CredentialSource, Credentials};
+use crate::dstor::{Authorities, CredentialSource, Credentials};
 use crate::ledger::{AgentLock, MirrorSettings};
 use crate::plan::{Alerts, LEDGER, MirrorPlan, Plan};
 use crate::sandbox::{Options, Sandbox, SandboxError};
@@ -57,7 +57,8 @@ pub(super) async fn prepare(global: &Global, run: &Run, output: &Output) -> Resu
             Ok(found.map(|(credentials, _)| credentials))
         });
         let url = config.dstor.url.clone();
-        let plan = plan(url.clone(), url.as_str(), credentials, &config, &environment);
+        let authorities = config.dstor.authorities()?;
+        let plan = Plan { authorities, ..plan(url.clone(), url.as_str(), credentials, &config, &environment) };
         return Ok(Setup { plan, state_dir, sandbox: None });
     }
     let sandbox = start_sandbox(&state_dir).await?;
@@ -103,6 +104,7 @@ fn never_seen(config: &Config, state_dir: &std::path::Path, output: &Output) -> 
 fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config, environment: &Environment) -> Plan {
     Plan {
         url,
+        authorities: Authorities::default(),
         credentials,
         token_lifetime: config.dstor.token_lifetime,
         stall_timeout: config.upload.stall_timeout,

@@ -250,12 +250,14 @@ impl Run<'_> {
             Url::parse(&url).map_err(|_| Failure::new(Exit::Attention, "no mirror says which dStor it goes to"))?;
         // All that it needs of the configuration; mirrors and credentials have no part in it.
         let loaded = Config::load(&places::overrides(global, None), &Environment::of_process());
-        let Upload { workers, stall_timeout, .. } = loaded.map(|config| config.upload).unwrap_or_default();
+        let (dstor, upload) = loaded.map(|config| (config.dstor, config.upload)).unwrap_or_default();
+        let (authorities, Upload { workers, stall_timeout, .. }) = (dstor.authorities()?, upload);
         let client = Client::new(ClientOptions {
             url,
             token_lifetime: Duration::ZERO,
             credentials: Arc::new(|| Ok(None)),
             stall_timeout,
+            authorities,
         })
         .map_err(|error| Failure::new(Exit::Attention, error.to_string()))?;
         let (gate, scopes) = (Gate::new(workers), self.scopes.clone());

@@ -16,7 +16,7 @@ use super::units::{duration_text, parse_a_day, parse_duration, parse_size};
 /// Every key there is, by section.
 const KNOWN: [(&str, &[&str]); 7] = [
     ("the config", &["dstor", "mirror", "watch", "upload", "verify", "alerts"]),
-    ("[dstor]", &["url", "api_key_file", "email", "password_file", "token_lifetime"]),
+    ("[dstor]", &["url", "ca_file", "api_key_file", "email", "password_file", "token_lifetime"]),
     (
         "[[mirror]]",
         &["path", "remote", "remote_id", "comment", "exclude", "hidden", "symlinks", "max_file_size", "poll", "rescan"],

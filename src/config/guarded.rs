@@ -12,6 +12,8 @@ use super::error::{quoted, shell_word};
 
 /// Larger files are not ours, in bytes: `/dev/zero` must not fill the memory.
 const LARGEST: u64 = 1024 * 1024;
+/// What the file with certificates of authorities is called.
+pub(super) const CA_FILE: &str = "the CA file";
 const OTHERS_WRITE: u32 = 0o022;
 const OTHERS_READ: u32 = 0o044;
 
@@ -20,6 +22,8 @@ const OTHERS_READ: u32 = 0o044;
 pub(super) enum Guarded {
     /// The config: others may read it.
     Config,
+    /// The certificates of authorities: others may read them.
+    Authorities,
     /// A file with a secret, by its name for people.
     Secret(&'static str),
     /// A credential that systemd hands over. Others may read it as far as its mode goes: it is 0440 where an access
@@ -31,6 +35,7 @@ impl Guarded {
     fn name(self) -> &'static str {
         match self {
             Self::Config => "the config",
+            Self::Authorities => CA_FILE,
             Self::Secret(name) => name,
             Self::Handed => "the credential",
         }
@@ -45,10 +50,10 @@ impl Guarded {
     fn check_mode(self, path: &Path, found: &Metadata) -> Result<(), ConfigError> {
         let mode = found.mode() & 0o7777;
         let (may, chmod) = match self {
-            Self::Config | Self::Handed if mode & OTHERS_WRITE != 0 => ("write", "go-w"),
+            Self::Config | Self::Authorities | Self::Handed if mode & OTHERS_WRITE != 0 => ("write", "go-w"),
             Self::Secret(_) if mode & OTHERS_WRITE != 0 => ("write", "600"),
             Self::Secret(_) if mode & OTHERS_READ != 0 => ("read", "600"),
-            Self::Config | Self::Handed | Self::Secret(_) => return Ok(()),
+            Self::Config | Self::Authorities | Self::Handed | Self::Secret(_) => return Ok(()),
         };
         let message = format!("others can {may} {} {} (mode {mode:04o})", self.name(), quoted(path));
         Err(ConfigError::new(message).with_hint(format!("chmod {chmod} {}", shell_word(path))))

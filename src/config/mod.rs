@@ -38,8 +38,10 @@ pub use environment::{Environment, Overrides};
 pub use error::{ConfigError, ConfigErrors};
 pub use places::{config_path, state_dir};
 
+use crate::dstor::Authorities;
 use crate::mirror::{Included, MirrorPath, Placement, Policy, Rules, Sessions, Timetable};
 use error::quoted;
+use guarded::{CA_FILE, Guarded};
 
 /// The whole configuration, validated.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +67,8 @@ pub struct Config {
 pub struct Dstor {
     /// Scheme, host and port: https, or http to a loopback address. With a sandbox, it does not matter.
     pub url: Url,
+    /// The file with certificates of authorities that count beside the system's.
+    pub ca_file: Option<PathBuf>,
     /// How long a token shall live.
     pub token_lifetime: Duration,
     /// Where the file says that the credentials are.
@@ -182,9 +186,28 @@ impl Default for Dstor {
     fn default() -> Self {
         Self {
             url: Url::parse("https://api.dstor.cloud").expect("it is a URL"),
+            ca_file: None,
             token_lifetime: Duration::from_secs(3600),
             credential_files: CredentialFiles::None,
         }
+    }
+}
+
+impl Dstor {
+    /// Blocking: whose word on certificates counts beside the system's.
+    ///
+    /// # Errors
+    /// The file cannot be used: others can write it, it is not there, or it holds no certificates.
+    pub fn authorities(&self) -> Result<Authorities, ConfigError> {
+        let Some(file) = &self.ca_file else { return Ok(Authorities::default()) };
+        let pem = Guarded::Authorities.read(file)?.ok_or_else(|| {
+            ConfigError::new(format!("{CA_FILE} {} does not exist", quoted(file)))
+                .with_hint("correct `ca_file`, or leave it out to trust the system's authorities alone")
+        })?;
+        Authorities::from_pem(&pem).map_err(|why| {
+            ConfigError::new(format!("{CA_FILE} {} cannot be used: {why}", quoted(file)))
+                .with_hint("it holds certificates in PEM: -----BEGIN CERTIFICATE----- and so on")
+        })
     }
 }
 

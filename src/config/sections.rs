@@ -58,6 +58,12 @@ pub(super) fn read_text(
         if !overrides.sandbox {
             config.dstor.url = reading.url(&dstor, &mut problems);
             config.dstor.credential_files = reading.credential_files(&dstor, &mut problems);
+            if let Some(Found { value, at }) = reading.path(&dstor, "ca_file", &mut problems) {
+                config.dstor.ca_file = Some(value);
+                if let Err(error) = config.dstor.authorities() {
+                    problems.note(at, error);
+                }
+            }
         }
         let mirrors = top.sections("mirror", "[[mirror]]", &mut problems);
         let named = mirrors.as_ref().is_none_or(|mirrors| !mirrors.is_empty());

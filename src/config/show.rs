@@ -61,6 +61,9 @@ impl Config {
     fn show_dstor(&self, out: &mut String) {
         section(out, "[dstor]");
         value(out, "url", &text(self.dstor.url.as_str().trim_end_matches('/')));
+        if let Some(file) = &self.dstor.ca_file {
+            path(out, "ca_file", file);
+        }
         match &self.dstor.credential_files {
             CredentialFiles::None => {}
             CredentialFiles::ApiKey(file) => path(out, "api_key_file", file),

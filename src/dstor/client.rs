@@ -10,6 +10,7 @@ use reqwest::{RequestBuilder, StatusCode, Url};
 use secrecy::SecretString;
 
 use super::answer::{Answer, Outcome};
+use super::authorities::Authorities;
 use super::body::{framed, storing};
 use super::exchange::{self, Next};
 use super::http::Http;
@@ -29,6 +30,8 @@ pub struct ClientOptions {
     pub credentials: CredentialSource,
     /// A request in which nothing moved for so long is dead.
     pub stall_timeout: Duration,
+    /// Whose word on certificates counts beside that of the system's authorities.
+    pub authorities: Authorities,
 }
 
 /// The client cannot be made.
@@ -75,7 +78,7 @@ impl Client {
     /// # Errors
     /// If TLS cannot be set up: with https, a machine needs its CA certificates.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
-        let http = Http::new(&options.url, options.stall_timeout).map_err(ClientError)?;
+        let http = Http::new(&options.url, options.stall_timeout, options.authorities).map_err(ClientError)?;
         let tokens = TokenSource::new(
             http.clone(),
             endpoint(&options.url, wire::TEMP_TOKEN),

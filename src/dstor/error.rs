@@ -1,12 +1,20 @@
-//! From what went wrong with a connection to what follows from it.
+//! From what went wrong with a connection to what follows from it, in words for a person.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
+
+use jiff::Timestamp;
+use reqwest::Url;
+use rustls::CertificateError;
 
 use crate::mirror::{Fault, escape};
 
 /// The fault behind a request that got no answer. Nothing of the address is in it but the host.
 pub(super) fn of_transport(error: reqwest::Error) -> Fault {
+    let host = error.url().and_then(Url::host_str).unwrap_or("dStor").to_owned();
+    if let Some(why) = insecure(&error, &host) {
+        return Fault::Unreachable(why);
+    }
     let what = if error.is_connect() {
         "no connection"
     } else if error.is_timeout() {
@@ -37,6 +45,48 @@ fn is_of_the_network(error: &reqwest::Error) -> bool {
         )
     };
     chain(error).any(|error| error.downcast_ref::<io::Error>().is_some_and(is_so))
+}
+
+/// What is wrong with the certificate of `host`, or with how it speaks TLS, if it is that (E3). Nothing is ever sent then.
+fn insecure(error: &reqwest::Error, host: &str) -> Option<String> {
+    let certificate = match chain(error).find_map(tls)? {
+        rustls::Error::InvalidCertificate(certificate) => certificate,
+        rustls::Error::InvalidMessage(_) => {
+            return Some(format!(
+                "{host} does not speak TLS on this port; look at `url`: is it http, or another port?"
+            ));
+        }
+        other => return Some(format!("no secure connection to {host} ({})", inert(&other.to_string()))),
+    };
+    let whose = format!("the certificate of {host}");
+    Some(match certificate {
+        CertificateError::ExpiredContext { not_after, .. } => format!(
+            "{whose} expired on {}; it has to be renewed there, unless this machine's clock is wrong",
+            day(not_after.as_secs())
+        ),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("{whose} holds from {} on; is this machine's clock right?", day(not_before.as_secs()))
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("{whose} is for another host; look at `url`, or something else answers in its place")
+        }
+        CertificateError::UnknownIssuer => {
+            format!("{whose} is not trusted: this machine knows nobody who signed it; name its CA with `ca_file`")
+        }
+        other => format!("{whose} is not to be trusted ({})", inert(&other.to_string())),
+    })
+}
+
+/// The TLS error that an error is, or holds.
+fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let held = || error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.downcast_ref().or_else(|| held().and_then(|inner| tls(inner)))
+}
+
+/// A day, by UTC.
+fn day(seconds_since_1970: u64) -> String {
+    let time = i64::try_from(seconds_since_1970).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(|| "a day without end".into(), |time| time.strftime("%Y-%m-%d").to_string())
 }
 
 /// What the last of an error's causes says, for a terminal.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use reqwest::{Url, redirect};
 
+use super::authorities::Authorities;
+
 /// How long making a connection may take.
 const CONNECT: Duration = Duration::from_secs(15);
 /// Connections that nobody used for so long are closed on this side: servers and proxies close theirs from about 60 s,
@@ -15,15 +17,22 @@ const IDLE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(super) struct Http {
     in_use: Arc<Mutex<reqwest::Client>>,
+    how: How,
+}
+
+/// What clients are made by.
+#[derive(Clone)]
+struct How {
     is_plain: bool,
     stall_timeout: Duration,
+    authorities: Authorities,
 }
 
 impl Http {
     /// Clients for `url`; none is connected yet. A connection that takes nothing for `stall_timeout` is dead.
-    pub(super) fn new(url: &Url, stall_timeout: Duration) -> reqwest::Result<Self> {
-        let is_plain = url.scheme() == "http";
-        Ok(Self { in_use: Arc::new(Mutex::new(build(is_plain, stall_timeout)?)), is_plain, stall_timeout })
+    pub(super) fn new(url: &Url, stall_timeout: Duration, authorities: Authorities) -> reqwest::Result<Self> {
+        let how = How { is_plain: url.scheme() == "http", stall_timeout, authorities };
+        Ok(Self { in_use: Arc::new(Mutex::new(how.build()?)), how })
     }
 
     /// The client for a request.
@@ -34,32 +43,35 @@ impl Http {
     /// Leaves all connections behind: they may be dead, and only a request would find out. What is under way on them goes
     /// on as it can.
     pub(super) fn renew(&self) {
-        match build(self.is_plain, self.stall_timeout) {
+        match self.how.build() {
             Ok(new) => *self.in_use.lock().unwrap_or_else(PoisonError::into_inner) = new,
             Err(error) => tracing::debug!(%error, "no new HTTP client; the old one goes on"),
         }
     }
 }
 
-fn build(is_plain: bool, stall_timeout: Duration) -> reqwest::Result<reqwest::Client> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("dstor-sync/", env!("CARGO_PKG_VERSION")))
-        // A redirect could carry the token, or the file, to another host (E27).
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .connect_timeout(CONNECT)
-        .pool_idle_timeout(IDLE)
-        .tcp_nodelay(true);
-    #[cfg(any(target_os = "android", target_os = "linux"))]
-    {
-        // The library's own would be 30 s, whatever the config says.
-        builder = builder.tcp_user_timeout(stall_timeout);
+impl How {
+    fn build(&self) -> reqwest::Result<reqwest::Client> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("dstor-sync/", env!("CARGO_PKG_VERSION")))
+            // A redirect could carry the token, or the file, to another host (E27).
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
+            .tcp_nodelay(true);
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        {
+            // The library's own would be 30 s, whatever the config says.
+            builder = builder.tcp_user_timeout(self.stall_timeout);
+        }
+        #[cfg(not(any(target_os = "android", target_os = "linux")))]
+        let _ = self.stall_timeout;
+        builder = match self.is_plain {
+            // Loopback only, see the config: neither a proxy nor a CA store has a part in it.
+            true => builder.no_proxy().tls_certs_only([]),
+            false => builder.tls_certs_merge(self.authorities.certificates()),
+        };
+        builder.build()
     }
-    #[cfg(not(any(target_os = "android", target_os = "linux")))]
-    let _ = stall_timeout;
-    if is_plain {
-        // Loopback only, see the config: neither a proxy nor a CA store has a part in it.
-        builder = builder.no_proxy().tls_certs_only([]);
-    }
-    builder.build()
 }

@@ -1,6 +1,7 @@
 //! The remote: what travels between this machine and dStor, and nothing about files or queues.
 
 mod answer;
+mod authorities;
 mod body;
 mod client;
 pub mod credentials;
@@ -17,6 +18,7 @@ mod token;
 pub mod wire;
 
 pub use answer::{Answer, Given, Outcome};
+pub use authorities::{Authorities, NoAuthorities};
 pub use client::{Client, ClientError, ClientOptions, Files, Upload, link};
 pub use credentials::Credentials;
 pub use lease::{Granted, Lease, Leased, Order, Standing, Want, Wish};

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use tempfile::TempDir;
 
-use dstor_sync::dstor::{Client, ClientOptions, Credentials, Upload};
+use dstor_sync::dstor::{Authorities, Client, ClientOptions, Credentials, Upload};
 use dstor_sync::mirror::{Cid, Fault, Placement, RemoteDir, Timetable};
 use dstor_sync::sandbox::{Options, Phase, Sandbox};
 
@@ -40,6 +40,7 @@ impl World {
             token_lifetime: Duration::from_secs(3600),
             credentials: Arc::new(move || Ok(Some(Credentials::ApiKey(key.clone().into())))),
             stall_timeout,
+            authorities: Authorities::default(),
         });
         Self { sandbox, client: client.expect("a client"), _store: store }
     }

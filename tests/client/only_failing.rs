@@ -147,7 +147,7 @@ fn broken() -> Fault {
 
 /// The most moments in any stretch of this length.
 fn most_within(moments: &[Duration], stretch: Duration) -> usize {
-    let in_stretch = |from: Duration| moments.iter().filter(|at| (from..from + stretch).contains(at)).count();
+    let in_stretch = |from: Duration| moments.iter().filter(|at| (from..from + stretch).contains(*at)).count();
     moments.iter().map(|from| in_stretch(*from)).max().unwrap_or(0)
 }
 

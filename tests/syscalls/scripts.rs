@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dstor_sync::dstor::{Client, ClientOptions, Credentials, Upload};
+use dstor_sync::dstor::{Authorities, Client, ClientOptions, Credentials, Upload};
 use dstor_sync::mirror::{Placement, RemoteDir};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -62,6 +62,7 @@ impl Stage {
             token_lifetime: Duration::from_secs(3600),
             credentials: Arc::new(move || Ok(Some(Credentials::ApiKey(key.clone().into())))),
             stall_timeout: Duration::from_secs(60),
+            authorities: Authorities::default(),
         });
         let placement = Placement::Path(RemoteDir::parse("Docs").expect("a directory"));
         let client = client.expect("a client");

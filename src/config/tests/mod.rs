@@ -145,6 +145,7 @@ fn a_config_says_what_the_interface_shows() {
     let expected = Config {
         dstor: Dstor {
             url: Url::parse("https://dstor.example:8443").expect("a URL"),
+            ca_file: None,
             token_lifetime: Duration::from_secs(1800),
             credential_files: CredentialFiles::Login {
                 email: "me@example.org".into(),
@@ -188,7 +189,7 @@ fn every_fault_is_told_at_once_with_file_line_and_key() {
             workers = 65
         "#), @r#"
     TOP/c/config.toml:3: unknown key `urll` in [dstor]; the nearest known key is `url`
-      hint: the keys there are url, api_key_file, email, password_file, token_lifetime
+      hint: the keys there are url, ca_file, api_key_file, email, password_file, token_lifetime
     TOP/c/config.toml:4: unknown key `settle` in [dstor]; the nearest known key is `settle` in [watch]
       hint: move it to [watch]
     TOP/c/config.toml:5: `token_lifetime` in [dstor] is a whole number, not a duration
@@ -208,11 +209,11 @@ fn every_fault_is_told_at_once_with_file_line_and_key() {
 fn unknown_keys_name_the_nearest_known_one_and_never_their_value() {
     insta::assert_snapshot!(in_section("[dstor]\napi_key = \"hunter2\""), @r"
     TOP/c/config.toml:3: unknown key `api_key` in [dstor]; the nearest known key is `api_key_file`
-      hint: the keys there are url, api_key_file, email, password_file, token_lifetime
+      hint: the keys there are url, ca_file, api_key_file, email, password_file, token_lifetime
     ");
     insta::assert_snapshot!(in_section("[dstor]\npassword = \"hunter2\""), @r"
     TOP/c/config.toml:3: unknown key `password` in [dstor]; the nearest known key is `password_file`
-      hint: the keys there are url, api_key_file, email, password_file, token_lifetime
+      hint: the keys there are url, ca_file, api_key_file, email, password_file, token_lifetime
     ");
     insta::assert_snapshot!(in_mirror("excludes = []"), @r"
     TOP/c/config.toml:3: unknown key `excludes` in [[mirror]]; the nearest known key is `exclude`
@@ -381,6 +382,26 @@ fn a_key_and_a_login_are_one_too_many_and_half_a_login_one_too_few() {
     ");
 }
 
+// E3
+#[test]
+fn a_ca_file_that_is_not_there_holds_nothing_or_is_open_to_others_is_refused() {
+    insta::assert_snapshot!(in_section("[dstor]\nca_file = \"none.pem\""), @r"
+    TOP/c/config.toml:3: the CA file `TOP/c/none.pem` does not exist
+      hint: correct `ca_file`, or leave it out to trust the system's authorities alone
+    ");
+    let world = World::with("mirror = [{ path = \"TOP/docs\" }]\n[dstor]\nca_file = \"ca.pem\"");
+    world.write("c/ca.pem", "hello", 0o644);
+    insta::assert_snapshot!(world.refusal(), @r"
+    TOP/c/config.toml:3: the CA file `TOP/c/ca.pem` cannot be used: no certificate is in it
+      hint: it holds certificates in PEM: -----BEGIN CERTIFICATE----- and so on
+    ");
+    world.write("c/ca.pem", "hello", 0o666);
+    insta::assert_snapshot!(world.refusal(), @r"
+    TOP/c/config.toml:3: others can write the CA file `TOP/c/ca.pem` (mode 0666)
+      hint: chmod go-w TOP/c/ca.pem
+    ");
+}
+
 #[test]
 fn what_is_allowed_and_odd_is_warned_of() {
     let world = World::with(
@@ -438,6 +459,7 @@ fn near_config() -> impl proptest::strategy::Strategy<Value = String> {
             "email",
             "password_file",
             "api_key_file",
+            "ca_file",
             "max_file_size",
             "symlinks",
             "bandwidth",
