@@ -16,6 +16,7 @@ use super::{
     Alerts, Config, ConfigError, CredentialFiles, Dstor, Environment, Mirror, Overrides, Poll, Symlinks, Upload,
     Verify, Watch,
 };
+use crate::dstor::is_loopback;
 use crate::mirror::{MirrorPath, Placement, RemoteDir, Rules, Sessions};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -325,12 +326,6 @@ pub(super) fn parse_url(key: &str, text: &str) -> Result<Url, ConfigError> {
         return fault(&format!("has a path: {}", quoted(url.path())), "give scheme, host and port only");
     }
     Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 pub(super) fn parse_remote(key: &str, text: &str) -> Result<Placement, ConfigError> {

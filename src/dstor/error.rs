@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
+use hyper_util::client::proxy::matcher::Matcher;
 use jiff::Timestamp;
 use reqwest::Url;
 use rustls::CertificateError;
@@ -12,7 +13,7 @@ use crate::mirror::{Fault, escape};
 /// The fault behind a request that got no answer. Nothing of the address is in it but the host.
 pub(super) fn of_transport(error: reqwest::Error) -> Fault {
     let host = error.url().and_then(Url::host_str).unwrap_or("dStor").to_owned();
-    if let Some(why) = insecure(&error, &host) {
+    if let Some(why) = by_proxy(&error, &host).or_else(|| insecure(&error, &host)) {
         return Fault::Unreachable(why);
     }
     let what = if error.is_connect() {
@@ -45,6 +46,32 @@ fn is_of_the_network(error: &reqwest::Error) -> bool {
         )
     };
     chain(error).any(|error| error.downcast_ref::<io::Error>().is_some_and(is_so))
+}
+
+/// What the proxy before dStor said or did, if it was that (E4).
+fn by_proxy(error: &reqwest::Error, host: &str) -> Option<String> {
+    // The library keeps the type to itself; its words are tested against a real proxy.
+    let said = chain(error).find_map(|error| Some(error.to_string().strip_prefix("tunnel error: ")?.to_owned()))?;
+    let proxy = error.url().and_then(proxy_before).unwrap_or_else(|| "in the environment".into());
+    Some(match said.as_str() {
+        "proxy authorization required" => {
+            format!("the proxy {proxy} wants a login; give it in HTTPS_PROXY, as http://NAME:PASSWORD@HOST:PORT")
+        }
+        "unsuccessful" => {
+            format!("the proxy {proxy} refuses to connect to {host}; ask who runs it, or name {host} in NO_PROXY")
+        }
+        "failed to create underlying connection" => {
+            format!("no connection to the proxy {proxy} ({}); see HTTPS_PROXY", innermost(error))
+        }
+        other => format!("the proxy {proxy} broke off ({})", inert(other)),
+    })
+}
+
+/// Host and port of the proxy that the environment names for an address. Never its login.
+fn proxy_before(url: &Url) -> Option<String> {
+    let found = Matcher::from_system().intercept(&url.as_str().parse().ok()?)?;
+    let host = found.uri().host()?.to_owned();
+    Some(inert(&found.uri().port().map_or(host.clone(), |port| format!("{host}:{port}"))))
 }
 
 /// What is wrong with the certificate of `host`, or with how it speaks TLS, if it is that (E3). Nothing is ever sent then.

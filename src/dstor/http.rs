@@ -1,5 +1,6 @@
 //! Connections to dStor, and leaving them behind.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(super) struct Http {
 #[derive(Clone)]
 struct How {
     is_plain: bool,
+    is_loopback: bool,
     stall_timeout: Duration,
     authorities: Authorities,
 }
@@ -31,7 +33,7 @@ struct How {
 impl Http {
     /// Clients for `url`; none is connected yet. A connection that takes nothing for `stall_timeout` is dead.
     pub(super) fn new(url: &Url, stall_timeout: Duration, authorities: Authorities) -> reqwest::Result<Self> {
-        let how = How { is_plain: url.scheme() == "http", stall_timeout, authorities };
+        let how = How { is_plain: url.scheme() == "http", is_loopback: is_loopback(url), stall_timeout, authorities };
         Ok(Self { in_use: Arc::new(Mutex::new(how.build()?)), how })
     }
 
@@ -67,11 +69,22 @@ impl How {
         }
         #[cfg(not(any(target_os = "android", target_os = "linux")))]
         let _ = self.stall_timeout;
+        if self.is_loopback || self.is_plain {
+            // A proxy is on the way out of this machine, and this is none. Nor is it given secrets in plain text.
+            builder = builder.no_proxy();
+        }
         builder = match self.is_plain {
-            // Loopback only, see the config: neither a proxy nor a CA store has a part in it.
-            true => builder.no_proxy().tls_certs_only([]),
+            // Loopback only, see the config: a CA store has no part in it.
+            true => builder.tls_certs_only([]),
             false => builder.tls_certs_merge(self.authorities.certificates()),
         };
         builder.build()
     }
+}
+
+/// Whether an address is on this machine.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

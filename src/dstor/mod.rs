@@ -21,6 +21,7 @@ pub use answer::{Answer, Given, Outcome};
 pub use authorities::{Authorities, NoAuthorities};
 pub use client::{Client, ClientError, ClientOptions, Files, Upload, link};
 pub use credentials::Credentials;
+pub use http::is_loopback;
 pub use lease::{Granted, Lease, Leased, Order, Standing, Want, Wish};
 pub use read::{Download, Reply};
 pub use session::{SessionFailure, Stage};

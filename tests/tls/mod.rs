@@ -1,6 +1,7 @@
-//! TLS, for real: a front with certificates good and bad.
+//! TLS and proxies, for real: a front with certificates good and bad, and a proxy on the way to it.
 
 mod front;
+mod proxy;
 
 use std::fs;
 
