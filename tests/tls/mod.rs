@@ -2,6 +2,7 @@
 
 mod front;
 mod proxy;
+mod refused;
 
 use std::fs;
 
