@@ -25,6 +25,8 @@ const UNREACHABLE_AFTER: u32 = 3;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long workers may take to end.
 const LONGEST_END: Duration = Duration::from_secs(1);
+/// And how long to tell of the last that they stored, once nothing is left to do: they have only to be woken.
+const LONGEST_TELLING: Duration = Duration::from_secs(10);
 /// How often the queue is asked whether it is done.
 const ASK: Duration = Duration::from_millis(50);
 
@@ -106,7 +108,8 @@ pub async fn run(
     };
     end.send_replace(Stop::Soon);
     // What they have settled they have yet to tell of.
-    let _ = tokio::time::timeout(LONGEST_END, tasks.ended()).await;
+    let patience = if matches!(passed, Ok(None)) { LONGEST_TELLING } else { LONGEST_END };
+    let _ = tokio::time::timeout(patience, tasks.ended()).await;
     // Also after a failure: none may go on while the runtime ends. One that hangs in a system call (a dead network share)
     // cannot be ended.
     let _ = tokio::time::timeout(LONGEST_END, tasks.shutdown()).await;

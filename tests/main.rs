@@ -23,6 +23,7 @@ mod steering;
 mod storm;
 mod stragglers;
 mod syscalls;
+mod tells;
 mod tls;
 mod truth;
 mod verify;
