@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ledger::UNTIL_RESUMED;
-use crate::mirror::EMPTIED;
+use crate::mirror::{BROKEN_OFF, EMPTIED};
 
 #[test]
 fn a_pause_ends_at_its_time_or_when_someone_says_so() {
@@ -72,4 +72,22 @@ fn what_a_worker_has_meanwhile_is_looked_at_once_more() {
     assert_eq!(world.ledger.retry(world.mirror, &at("f"), 900).expect("retried"), 1);
     world.settle(&claim, &failed(5));
     assert_eq!(world.claim(900).len(), 1);
+}
+
+// E7
+#[test]
+fn what_dstor_broke_off_is_tried_again_after_a_while_and_nothing_else_that_failed() {
+    let world = World::new();
+    let broken_off = |size| match failed(size) {
+        Settlement::Failed { stat, mode, message, .. } => Settlement::Failed { stat, mode, code: BROKEN_OFF, message },
+        other => other,
+    };
+    world.put("big", &broken_off(5));
+    world.put("refused", &failed(5));
+    let failed_at = world.ledger.problems(10).expect("problems")[0].since;
+    assert_eq!(world.ledger.retry_broken_off(failed_at, 9_000).expect("looked"), 0, "it failed just now");
+    assert_eq!(world.ledger.retry_broken_off(failed_at + 1, 9_000).expect("retried"), 1);
+    let due = world.claim(9_000);
+    assert_eq!(due.iter().map(|claim| &claim.path).collect::<Vec<_>>(), [&at("big")]);
+    assert!(due[0].recorded.is_some_and(|row| row.stat != stat(5)), "left alone again");
 }
