@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use dstor_sync::dstor::{Authorities, Credentials};
 use dstor_sync::ledger::MirrorSettings;
-use dstor_sync::mirror::{MirrorPath, Placement, Policy, RemoteDir, Sessions};
-use dstor_sync::plan::{MirrorPlan, Plan};
+use dstor_sync::mirror::{MirrorPath, Placement, Policy, RemoteDir, Sessions, Timetable};
+use dstor_sync::plan::{Alerts, MirrorPlan, Plan};
 use dstor_sync::sync;
 use dstor_sync::upload::{Folder, Happened, Stop};
 use tokio::runtime::Builder;
@@ -50,6 +50,8 @@ fn plan(world: &World) -> Plan {
         retry_max_delay: Duration::from_secs(1),
         shutdown_grace: Duration::from_secs(1),
         read_a_day: None,
+        bandwidth: Timetable::default(),
+        alerts: Alerts::default(),
     }
 }
 
