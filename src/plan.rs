@@ -118,10 +118,38 @@ pub enum AssembleError {
     Client(#[from] ClientError),
 }
 
+/// The ledger of a state directory, in this process's hands: nobody else writes it meanwhile. It outlives plans.
+pub struct Hold {
+    /// The ledger.
+    pub ledger: SharedLedger,
+    path: PathBuf,
+    state_dir: PathBuf,
+    since: Millis,
+    // Last, so that it is given back last.
+    _lock: AgentLock,
+}
+
+impl Hold {
+    /// Blocking: takes the ledger in `state_dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// Each names what stands in the way.
+    pub fn take(state_dir: &Path) -> Result<Self, AssembleError> {
+        private_directory(state_dir)
+            .map_err(|source| AssembleError::StateDir { path: state_dir.to_owned(), source })?;
+        if let Some(kind) = unfit_for_a_ledger(state_dir) {
+            return Err(AssembleError::Unfit { path: state_dir.to_owned(), kind });
+        }
+        let lock = AgentLock::take(state_dir)?;
+        let (path, since) = (state_dir.join(LEDGER), Clock.now());
+        let ledger = SharedLedger::new(open(&path, since)?)?;
+        let state_dir = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
+        Ok(Self { ledger, path, state_dir, since, _lock: lock })
+    }
+}
+
 /// A run that is put together.
 pub struct Works {
-    /// Held as long as the ledger may be written.
-    pub lock: AgentLock,
     /// The workers' shared part.
     pub uploader: Arc<Uploader>,
     /// The folders, in the plan's order.
@@ -129,54 +157,54 @@ pub struct Works {
 }
 
 impl Plan {
-    /// Blocking: takes the ledger in `state_dir` and puts everything together; nothing runs yet.
+    /// Blocking: the client for its dStor; it has asked nothing yet.
     ///
     /// # Errors
-    /// Each names what stands in the way.
-    pub fn assemble(
-        &self,
-        state_dir: &Path,
-        report: Report,
-        stop: watch::Receiver<Stop>,
-    ) -> Result<Works, AssembleError> {
-        private_directory(state_dir)
-            .map_err(|source| AssembleError::StateDir { path: state_dir.to_owned(), source })?;
-        if let Some(kind) = unfit_for_a_ledger(state_dir) {
-            return Err(AssembleError::Unfit { path: state_dir.to_owned(), kind });
-        }
-        let lock = AgentLock::take(state_dir)?;
-        let clock = Clock;
-        let path = state_dir.join(LEDGER);
-        let ledger = SharedLedger::new(open(&path, clock.now())?)?;
-        let mirrors: Vec<MirrorSettings> = self.mirrors.iter().map(|mirror| mirror.settings.clone()).collect();
-        let (now, url) = (clock.now(), self.url.to_string());
-        let latest = now.saturating_add(i64::try_from(self.retry_max_delay.as_millis()).unwrap_or(i64::MAX / 2));
-        let straggling = self.straggling();
-        let ids = ledger.with_blocking(move |ledger| {
-            ledger.begin_agent(std::process::id(), &url, now)?;
-            let ids = ledger.activate_mirrors(&mirrors)?;
-            ledger.recover_changes(latest)?;
-            ledger.send_again_after_stragglers(straggling, now)?;
-            Ok(ids)
-        })?;
-        let state = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
-        let own: Arc<[PathBuf]> = self.own.iter().cloned().chain([state]).collect();
-        let folders: Vec<Arc<Folder>> = ids
-            .into_iter()
-            .zip(&self.mirrors)
-            .map(|(id, mirror)| Folder::new(id, &mirror.settings, mirror.comment.clone()).without(Arc::clone(&own)))
-            .map(Arc::new)
-            .collect();
+    /// If TLS cannot be set up.
+    pub fn client(&self) -> Result<Client, ClientError> {
         let client = Client::new(ClientOptions {
             url: self.url.clone(),
             token_lifetime: self.token_lifetime,
             credentials: Arc::clone(&self.credentials),
             stall_timeout: self.stall_timeout,
             authorities: self.authorities.clone(),
-        })?
-        .limited_to(self.bandwidth.clone());
+        })?;
+        Ok(client.limited_to(self.bandwidth.clone()))
+    }
+
+    /// Blocking: puts everything together over the ledger in `hold`, with [`client`](Self::client); nothing runs yet. What
+    /// an earlier run had in its hands is taken back: none may be at work any more.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn assemble(
+        &self,
+        hold: &Hold,
+        client: Client,
+        report: Report,
+        stop: watch::Receiver<Stop>,
+    ) -> Result<Works, LedgerError> {
+        let clock = Clock;
+        let mirrors: Vec<MirrorSettings> = self.mirrors.iter().map(|mirror| mirror.settings.clone()).collect();
+        let (now, since, url) = (clock.now(), hold.since, self.url.to_string());
+        let latest = now.saturating_add(i64::try_from(self.retry_max_delay.as_millis()).unwrap_or(i64::MAX / 2));
+        let straggling = self.straggling();
+        let ids = hold.ledger.with_blocking(move |ledger| {
+            ledger.begin_agent(std::process::id(), &url, since)?;
+            let ids = ledger.activate_mirrors(&mirrors)?;
+            ledger.recover_changes(latest)?;
+            ledger.send_again_after_stragglers(straggling, now)?;
+            Ok(ids)
+        })?;
+        let own: Arc<[PathBuf]> = self.own.iter().cloned().chain([hold.state_dir.clone()]).collect();
+        let folders: Vec<Arc<Folder>> = ids
+            .into_iter()
+            .zip(&self.mirrors)
+            .map(|(id, mirror)| Folder::new(id, &mirror.settings, mirror.comment.clone()).without(Arc::clone(&own)))
+            .map(Arc::new)
+            .collect();
         let uploader = Uploader {
-            queue: Arc::new(Queue::new(ledger, path, clock)),
+            queue: Arc::new(Queue::new(hold.ledger.clone(), hold.path.clone(), clock)),
             client: Arc::new(client),
             gate: Gate::new(self.workers),
             roads: Roads::new(self.sessions),
@@ -189,7 +217,7 @@ impl Plan {
             report,
             stop,
         };
-        Ok(Works { lock, uploader: Arc::new(uploader), folders })
+        Ok(Works { uploader: Arc::new(uploader), folders })
     }
 }
 

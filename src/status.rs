@@ -1,5 +1,8 @@
 //! What the agent is doing and what needs attention, read from the ledger and its lock: no socket, no PID file.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use serde::Serialize;
@@ -18,6 +21,37 @@ use crate::wording::{JsonPath, time};
 const SCHEMA: u32 = 1;
 /// Problems that are listed of each kind; their number is in the counts.
 const MOST_PROBLEMS: u32 = 1000;
+
+/// Where the agent leaves word that it was told to read a configuration that cannot be used, in the state directory. A file
+/// of its own, as the ledger's form is not to change for it.
+const REFUSED: &str = "configuration-refused";
+/// Bytes of it that are told.
+const LONGEST_WORD: u64 = 4096;
+
+/// Blocking: leaves word for [`Status`] why the agent in `state_dir` goes on with an older configuration; `None`: it does
+/// not.
+///
+/// # Errors
+/// As the file system says.
+pub fn note_refused_configuration(state_dir: &Path, why: Option<&str>) -> io::Result<()> {
+    let path = state_dir.join(REFUSED);
+    match why {
+        Some(why) => {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(why.as_bytes())
+        }
+        None => match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    }
+}
+
+fn refused_configuration(state_dir: &Path) -> Option<String> {
+    let mut word = Vec::new();
+    fs::File::open(state_dir.join(REFUSED)).ok()?.take(LONGEST_WORD).read_to_end(&mut word).ok()?;
+    Some(String::from_utf8_lossy(&word).into_owned())
+}
 
 /// Everything that `status` tells; its JSON form is fixed.
 #[derive(Serialize, Debug)]
@@ -60,6 +94,8 @@ pub struct AgentStatus {
     pub paused: bool,
     /// When it goes on by itself; null: not paused, or until `resume`.
     pub paused_until: Option<String>,
+    /// Why it goes on with an older configuration than it was told to read.
+    pub config_error: Option<String>,
 }
 
 /// The service.
@@ -183,6 +219,7 @@ impl Status {
                 version: row.as_ref().map(|row| row.version.clone()),
                 paused: paused_until.is_some(),
                 paused_until: paused_until.filter(|until| *until != UNTIL_RESUMED).map(time),
+                config_error: if is_alive { refused_configuration(state_dir) } else { None },
             },
             dstor: DstorStatus {
                 url: row.as_ref().map(|row| row.url.trim_end_matches('/').to_owned()),
@@ -228,6 +265,7 @@ impl Status {
         let needs_hands = |problem: &ProblemStatus| matches!(problem.code.as_str(), "quota" | "unreadable" | EMPTIED);
         // The mirrors are well without the damaged ledger; but what damaged it may damage the next one, or the files.
         !self.set_aside.is_empty()
+            || self.agent.config_error.is_some()
             || matches!(self.dstor.auth, "refused" | "missing")
             || self.problems.iter().any(needs_hands)
             || self.mirrors.iter().any(|mirror| {

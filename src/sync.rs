@@ -11,7 +11,7 @@ use crate::journal::Writer;
 use crate::ledger::{AgentState, Counts, Ledger, LedgerError, Millis, Watching};
 use crate::local::{Difference, ScanSummary};
 use crate::mirror::MirrorPath;
-use crate::plan::{AssembleError, LEDGER, Plan, Works};
+use crate::plan::{AssembleError, Hold, LEDGER, Plan, Works};
 use crate::upload::{
     Broke, Folder, Recognised, ReconcileError, Reconciler, Report, Stop, TaskFailure, Tasks, Uploader, differences,
     recognise,
@@ -97,7 +97,7 @@ pub async fn run(
     let (end, ended) = watch::channel(Stop::Go);
     let journal = Writer::start(state_dir);
     let report = journal.beside(report);
-    let works = tokio::task::block_in_place(|| plan.assemble(state_dir, report, ended.clone()))?;
+    let (hold, works) = tokio::task::block_in_place(|| begin(plan, state_dir, report, &ended))?;
     let mut missing = Vec::new();
     let mut tasks = Tasks::default();
     let passing = pass(&works, plan.workers, &mut tasks, &mut missing, &scanned);
@@ -115,7 +115,7 @@ pub async fn run(
     let _ = tokio::time::timeout(LONGEST_END, tasks.shutdown()).await;
     let ended_by = passed?;
 
-    let Works { uploader, folders, lock } = works;
+    let Works { uploader, folders } = works;
     let ids: Vec<_> = folders.iter().map(|folder| folder.id).collect();
     let facts = uploader.facts();
     let (counts, outlook) = uploader
@@ -131,8 +131,21 @@ pub async fn run(
         .await?;
     uploader.queue.ledger().fold().await?;
     tokio::task::block_in_place(|| journal.close());
-    drop(lock);
+    drop(hold);
     Ok(SyncOutcome { counts, next_due_at: outlook.next_due_at, missing, ended_by })
+}
+
+/// Blocking: takes the ledger and puts everything together.
+fn begin(
+    plan: &Plan,
+    state_dir: &Path,
+    report: Report,
+    stop: &watch::Receiver<Stop>,
+) -> Result<(Hold, Works), SyncError> {
+    let hold = Hold::take(state_dir)?;
+    let client = plan.client().map_err(AssembleError::from)?;
+    let works = plan.assemble(&hold, client, report, stop.clone())?;
+    Ok((hold, works))
 }
 
 /// What would be uploaded, without uploading or recording it.
@@ -145,7 +158,7 @@ pub async fn preview(
     each: Each,
     stop: watch::Receiver<Stop>,
 ) -> Result<Vec<(PathBuf, Result<ScanSummary, String>)>, SyncError> {
-    let works = tokio::task::block_in_place(|| plan.assemble(state_dir, Arc::new(|_, _, _| {}), stop.clone()))?;
+    let (_hold, works) = tokio::task::block_in_place(|| begin(plan, state_dir, Arc::new(|_, _, _| {}), &stop))?;
     // It says nothing of itself: whoever asks is told of the agent that ran last.
     works.uploader.queue.ledger().with(|ledger| ledger.set_agent_state(AgentState::Stopped)).await?;
     let mut summaries = Vec::new();

@@ -15,6 +15,7 @@ mod guards;
 mod log;
 mod manual;
 mod matrix;
+mod reload;
 mod restart;
 mod roots;
 mod security;

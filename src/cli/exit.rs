@@ -143,6 +143,8 @@ impl From<AgentError> for Failure {
             AgentError::Assemble(error) => error.into(),
             AgentError::Ledger(error) => error.into(),
             AgentError::Broke(broke) => broke.into(),
+            AgentError::Hangs => Self::new(Exit::Attention, told(&error))
+                .with_hint("start it again: nothing is lost; look at what the mirrors lie on"),
         }
     }
 }

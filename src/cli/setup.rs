@@ -7,7 +7,7 @@ use std::sync::Arc;
 use reqwest::Url;
 use secrecy::SecretString;
 
-use crate::config::{self, Config, CredentialSources, Environment, Poll};
+use crate::config::{self, Config, CredentialSources, Environment, Overrides, Poll};
 use crate::dstor::{Authorities, CredentialSource, Credentials};
 use crate::ledger::{AgentLock, MirrorSettings};
 use crate::plan::{Alerts, LEDGER, MirrorPlan, Plan};
@@ -25,8 +25,20 @@ const SANDBOX_PORT: u16 = 4747;
 /// What a run or a pass needs.
 pub(super) struct Setup {
     pub(super) plan: Plan,
+    /// What the plan was made from.
+    pub(super) config: Config,
+    pub(super) drafting: Drafting,
     pub(super) state_dir: PathBuf,
     pub(super) sandbox: Option<Sandbox>,
+}
+
+/// How this process comes to its plans: the same way each time that the configuration is read.
+#[derive(Clone)]
+pub(super) struct Drafting {
+    overrides: Overrides,
+    environment: Environment,
+    /// The local dStor, where that takes everything: its address and its key.
+    sandbox: Option<(Url, SecretString)>,
 }
 
 /// The runtime. Its threads wait most of the time: few are enough.
@@ -36,38 +48,70 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Reads the configuration and starts the sandbox, if one is asked for.
 pub(super) async fn prepare(global: &Global, run: &Run, output: &Output) -> Result<Setup, Failure> {
-    let overrides = overrides(global, Some(run));
-    let environment = Environment::of_process();
-    let config = Config::load(&overrides, &environment)?;
-    for warning in config.warnings() {
+    let (overrides, environment) = (overrides(global, Some(run)), Environment::of_process());
+    let mut drafting = Drafting { overrides, environment, sandbox: None };
+    let (config, warnings) = drafting.read()?;
+    for warning in warnings {
         output.note(format_args!("warning: {warning}"));
     }
-    let base = config::state_dir(&overrides, &environment)?;
-    let state_dir = if run.sandbox { base.join(SANDBOX) } else { base };
-    never_seen(&config, &state_dir, output)?;
+    let state_dir = drafting.state_dir()?;
     if AgentLock::is_held(&state_dir) {
         return Err(crate::plan::AssembleError::Lock(crate::ledger::LockError::Held(state_dir)).into());
     }
-    if !run.sandbox {
-        let sources = CredentialSources::new(&config, &environment);
-        // Asked once now, so that a file that others can read is refused before anything begins.
-        sources.load()?;
+    let mut sandbox = None;
+    if run.sandbox {
+        let started = start_sandbox(&state_dir).await?;
+        let url =
+            Url::parse(&started.url()).map_err(|_| Failure::new(Exit::Attention, "the sandbox has no address"))?;
+        drafting.sandbox = Some((url, SecretString::from(started.api_key())));
+        sandbox = Some(started);
+    }
+    let plan = drafting.plan(&config)?;
+    Ok(Setup { plan, config, drafting, state_dir, sandbox })
+}
+
+impl Drafting {
+    /// Blocking: reads the configuration, and what in it may not be what was meant.
+    ///
+    /// # Errors
+    /// Why nothing can run by it.
+    pub(super) fn read(&self) -> Result<(Config, Vec<String>), Failure> {
+        let config = Config::load(&self.overrides, &self.environment)?;
+        let mut warnings = config.warnings();
+        warnings.extend(never_seen(&config, &self.state_dir()?)?);
+        if !self.overrides.sandbox {
+            // Asked once now, so that a file that others can read is refused before anything begins.
+            CredentialSources::new(&config, &self.environment).load()?;
+        }
+        Ok((config, warnings))
+    }
+
+    fn state_dir(&self) -> Result<PathBuf, Failure> {
+        let base = config::state_dir(&self.overrides, &self.environment)?;
+        Ok(if self.overrides.sandbox { base.join(SANDBOX) } else { base })
+    }
+
+    /// Blocking: the plan that a configuration makes.
+    ///
+    /// # Errors
+    /// If the authorities that it names cannot be read.
+    pub(super) fn plan(&self, config: &Config) -> Result<Plan, Failure> {
+        let environment = &self.environment;
+        if let Some((url, key)) = &self.sandbox {
+            let key = key.clone();
+            let credentials: CredentialSource = Arc::new(move || Ok(Some(Credentials::ApiKey(key.clone()))));
+            // Its port may differ from run to run; what it holds does not.
+            return Ok(plan(url.clone(), SANDBOX, credentials, config, environment));
+        }
+        let sources = CredentialSources::new(config, environment);
         let credentials: CredentialSource = Arc::new(move || {
             let found = sources.load().map_err(|error| error.to_string())?;
             Ok(found.map(|(credentials, _)| credentials))
         });
         let url = config.dstor.url.clone();
         let authorities = config.dstor.authorities()?;
-        let plan = Plan { authorities, ..plan(url.clone(), url.as_str(), credentials, &config, &environment) };
-        return Ok(Setup { plan, state_dir, sandbox: None });
+        Ok(Plan { authorities, ..plan(url.clone(), url.as_str(), credentials, config, environment) })
     }
-    let sandbox = start_sandbox(&state_dir).await?;
-    let key = SecretString::from(sandbox.api_key());
-    let credentials: CredentialSource = Arc::new(move || Ok(Some(Credentials::ApiKey(key.clone()))));
-    let url = Url::parse(&sandbox.url()).map_err(|_| Failure::new(Exit::Attention, "the sandbox has no address"))?;
-    // Its port may differ from run to run; what it holds does not.
-    let plan = plan(url, SANDBOX, credentials, &config, &environment);
-    Ok(Setup { plan, state_dir, sandbox: Some(sandbox) })
 }
 
 pub(super) async fn start_sandbox(state_dir: &std::path::Path) -> Result<Sandbox, SandboxError> {
@@ -82,13 +126,15 @@ pub(super) async fn start_sandbox(state_dir: &std::path::Path) -> Result<Sandbox
     }
 }
 
-/// A mirror's directory that is not there and never was is a mistyped path; one that was is a disk to wait for.
-fn never_seen(config: &Config, state_dir: &std::path::Path, output: &Output) -> Result<(), Failure> {
+/// A mirror's directory that is not there and never was is a mistyped path; one that was is a disk to wait for. Returns what
+/// to say of those that are not there.
+fn never_seen(config: &Config, state_dir: &std::path::Path) -> Result<Vec<String>, Failure> {
     let known = crate::ledger::Ledger::open_read_only(&state_dir.join(LEDGER))
         .and_then(|ledger| ledger.active_mirrors())
         .unwrap_or_default();
     const HINT: &str = "make the directory, mount its disk, or correct the path";
     let missing = config.missing_mirrors();
+    let mut warnings = Vec::new();
     for mirror in &missing {
         let is_known = known.iter().any(|row| row.settings.path == mirror.path && row.root.is_some());
         let what = format!("the mirror `{}` does not exist", shown(&mirror.path));
@@ -96,9 +142,9 @@ fn never_seen(config: &Config, state_dir: &std::path::Path, output: &Output) -> 
             return Err(Failure::new(Exit::Config, what).with_hint(HINT));
         }
         // The others must not wait for it.
-        output.note(format_args!("warning: {what}; {HINT}"));
+        warnings.push(format!("{what}; {HINT}"));
     }
-    Ok(())
+    Ok(warnings)
 }
 
 fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config, environment: &Environment) -> Plan {

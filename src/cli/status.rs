@@ -158,6 +158,9 @@ fn answer(status: &Status) -> (String, Tone) {
         }
         _ => {}
     }
+    if let Some(why) = &status.agent.config_error {
+        return (format!("needs you: the new configuration cannot be used, the old one is: {}", shown(why)), Tone::Bad);
+    }
     if !missing.is_empty() {
         return (format!("needs you: missing: {}", missing.join(", ")), Tone::Bad);
     }

@@ -27,7 +27,7 @@ pub(super) fn run(global: &Global, command: &Sync, output: &Output) -> Result<Ex
     let (stop, signal) = signals::listen()?;
     let runtime = setup::runtime()?;
     let result = runtime.block_on(async {
-        let setup::Setup { mut plan, state_dir, sandbox } = setup::prepare(global, &command.run, output).await?;
+        let setup::Setup { mut plan, state_dir, sandbox, .. } = setup::prepare(global, &command.run, output).await?;
         // One pass looks at everything now; what is written meanwhile is noticed while it is read.
         plan.settle = Duration::ZERO;
         let exit = if command.dry_run {
