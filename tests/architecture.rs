@@ -22,12 +22,13 @@ const PLAN: &[(&str, &[&str])] = &[
     ("sync", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal"]),
     ("agent", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal", "verify", "status"]),
     ("config", &["mirror", "dstor"]),
+    ("service", &[]),
     ("sandbox", &["mirror", "dstor"]), // of dstor only wire: see `check`
     (
         "cli",
         &[
             "mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "status", "sync",
-            "agent", "config", "sandbox",
+            "agent", "config", "service", "sandbox",
         ],
     ),
     ("main", &["cli"]),

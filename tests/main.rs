@@ -19,6 +19,7 @@ mod reload;
 mod restart;
 mod roots;
 mod security;
+mod service;
 mod sessions;
 mod steering;
 mod storm;

@@ -64,7 +64,7 @@ async fn a_configuration_that_is_read_again_holds_from_then_on_in_the_same_proce
 
     // Read again without a change, it goes on with what it has.
     world.reread(&agent).await;
-    world.until("it says so", || agent.log().contains("the configuration is what it was")).await;
+    world.until("it says so", || agent.log().contains("going on with the configuration that it has")).await;
     assert_eq!(agent.log().matches("beginning anew").count(), 1, "{}", agent.log());
     assert_eq!(agent.stop(), 0);
     assert_eq!(world.status()["agent"]["state"], "stopped");
@@ -85,7 +85,8 @@ async fn a_configuration_that_cannot_be_used_leaves_the_old_one_at_work_and_is_t
         assert_eq!(said.code, 1, "{said:?}");
         assert!(said.stdout.starts_with("needs you: the new configuration cannot be used"), "{said:?}");
         let log = agent.log();
-        let line = log.lines().find(|line| line.contains("going on with the old one") && line.contains(says));
+        let line =
+            log.lines().find(|line| line.contains("the new configuration cannot be used") && line.contains(says));
         assert!(line.is_some_and(|line| line.contains("hint=")), "{log}");
         world.write(says, "saved by the old one");
         world.until_mirrored().await;

@@ -246,6 +246,7 @@ impl Minder {
         let (folder, queue) = (Arc::clone(&self.folder), Arc::clone(&self.queue));
         let (settle, stop) = (self.settle, self.stop.clone());
         tokio::task::spawn_blocking(move || {
+            let _walk = folder.walk();
             Reconciler { queue: &queue, settle, stop: &stop }.run(&folder, &MirrorPath::top())
         })
     }

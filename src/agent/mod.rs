@@ -5,6 +5,7 @@ mod alerter;
 mod keeper;
 mod minder;
 mod prover;
+mod vitals;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use alerter::Alerter;
 use keeper::Keeper;
 use minder::Minder;
 use prover::Prover;
+pub use vitals::{Seen, Vitals};
 
 /// The agent's row is not written more often than this.
 const BETWEEN_WORDS: Duration = Duration::from_millis(200);
@@ -71,6 +73,8 @@ pub struct Orders {
     pub reports: Reports,
     /// Who is told what it does itself.
     pub tell: Tell,
+    /// Where its parts leave signs of life.
+    pub vitals: Arc<Vitals>,
 }
 
 /// What the agent itself does.
@@ -86,7 +90,12 @@ pub enum News {
 ///
 /// # Errors
 /// [`AgentError`]; what was settled before stays settled.
-pub async fn run(plan: Plan, state_dir: &Path, mut orders: Orders) -> Result<(), AgentError> {
+pub async fn run(plan: Plan, state_dir: &Path, orders: Orders) -> Result<(), AgentError> {
+    let vitals = Arc::clone(&orders.vitals);
+    vitals.roll().present("the agent", plan_after_plan(plan, state_dir, orders)).await
+}
+
+async fn plan_after_plan(plan: Plan, state_dir: &Path, mut orders: Orders) -> Result<(), AgentError> {
     let hold = tokio::task::block_in_place(|| Hold::take(state_dir))?;
     let mut client = plan.client().map_err(AssembleError::from)?;
     let mut plan = plan;
@@ -170,7 +179,7 @@ impl Shift {
 
         let words = uploader.queue.with_room(Ledger::steering).await?;
         uploader.queue.pause_until(words.paused_until);
-        let mut tasks = Tasks::default();
+        let mut tasks = Tasks::on(Arc::clone(orders.vitals.roll()));
         let (ready, readies) = mpsc::channel(folders.len().max(1));
         for (folder, mirror) in folders.iter().zip(&plan.mirrors) {
             let minder = Minder {
@@ -207,6 +216,7 @@ impl Shift {
         tasks.spawn("the prover", prover.prove());
         let alerter = Alerter { alerts: plan.alerts.clone(), state_dir: state_dir.to_owned(), stop: ended };
         tasks.spawn("the alerter", alerter.alert());
+        orders.vitals.watch(&uploader);
         (orders.tell)(News::AtWork);
         Ok(Self { uploader, tasks, end, readies })
     }

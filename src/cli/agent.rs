@@ -1,26 +1,28 @@
 //! `run`: the agent in the foreground.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
 use tracing::{error, info, warn};
 
-use crate::agent::Orders;
+use crate::agent::{Orders, Vitals};
 use crate::config::Config;
 use crate::dstor::{Client, link};
 use crate::mirror::MirrorPath;
 use crate::plan::{AssembleError, Plan};
+use crate::service::Manager;
 use crate::upload::{Folder, Happened, Report};
 use crate::wording::{shown, span};
 
 use super::args::{Global, Run};
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::{logs, setup, signals};
+use super::{logs, manager, setup, signals};
 
 pub(super) fn run(global: &Global, run: &Run, output: &Output) -> Result<Exit, Failure> {
-    logs::start(global, output);
+    logs::start(global, run.log_format, output);
     let (stop, reread) = signals::listen_for_an_agent()?;
     let runtime = setup::runtime()?;
     let result = runtime.block_on(async {
@@ -40,12 +42,31 @@ pub(super) fn run(global: &Global, run: &Run, output: &Output) -> Result<Exit, F
         let sandboxed = if sandbox.is_some() { " --sandbox" } else { "" };
         output.line(format_args!("status   dstor-sync status{whose}{sandboxed}"));
         output.line("stop     Ctrl-C");
+        let service = Manager::of_process().map(Arc::new);
+        let vitals = Arc::new(Vitals::default());
         let (plans_in, plans) = mpsc::channel(1);
-        let orders =
-            Orders { stop, plans, reports: Box::new(|plan| report(plan.url.to_string())), tell: Arc::new(|_| {}) };
+        let orders = Orders {
+            stop,
+            plans,
+            reports: Box::new(|plan| report(plan.url.to_string())),
+            tell: manager::tell(service.clone()),
+            vitals: Arc::clone(&vitals),
+        };
+        let service = service.as_deref();
+        let reloading = Reloading { drafting, state_dir: &state_dir, reread: &reread, plans: plans_in, service };
+        let attending = async {
+            match service {
+                Some(service) => manager::attend(service, &state_dir, &vitals).await,
+                None => std::future::pending().await,
+            }
+        };
+        // A task of its own, so that what blocks in it keeps nobody from saying that it does.
+        let dir = state_dir.clone();
+        let running = tokio::spawn(async move { crate::agent::run(plan, &dir, orders).await });
         let ended = tokio::select! {
-            ended = crate::agent::run(plan, &state_dir, orders) => ended,
-            never = reload(drafting, config, &state_dir, &reread, plans_in) => match never {},
+            ended = running => ended.unwrap_or_else(|broke| std::panic::resume_unwind(broke.into_panic())),
+            never = reloading.follow(config) => match never {},
+            never = attending => match never {},
         };
         if let Some(sandbox) = sandbox {
             sandbox.stop().await;
@@ -57,47 +78,68 @@ pub(super) fn run(global: &Global, run: &Run, output: &Output) -> Result<Exit, F
     result.map(|()| Exit::Fine)
 }
 
-/// Reads the configuration again whenever `reread` rings, and hands over the plan that it makes, if it is another one that
-/// can be used.
-async fn reload(
+/// Reads the configuration again whenever it is told to.
+struct Reloading<'a> {
     drafting: setup::Drafting,
-    mut config: Config,
-    state_dir: &Path,
-    reread: &Notify,
+    state_dir: &'a Path,
+    /// Rings when it is to be read.
+    reread: &'a Notify,
+    /// Where other plans go, with the client for their dStor.
     plans: mpsc::Sender<(Plan, Client)>,
-) -> std::convert::Infallible {
-    note_refused(state_dir, None);
-    loop {
-        reread.notified().await;
-        info!("reading the configuration again");
-        let reader = drafting.clone();
+    service: Option<&'a Manager>,
+}
+
+impl Reloading<'_> {
+    /// Hands over the plan of each new configuration, if it is another one than that before, first `config`, and can be
+    /// used.
+    async fn follow(self, mut config: Config) -> Infallible {
+        note_refused(self.state_dir, None);
+        loop {
+            self.reread.notified().await;
+            info!("reading the configuration again");
+            if let Some(service) = self.service {
+                service.reloading();
+            }
+            if let Some((new, plan, client)) = self.read().await
+                && new != config
+            {
+                config = new;
+                // Nobody takes it any more where the agent is ending, and so is this. It tells when it is at work by it.
+                let _ = self.plans.send((plan, client)).await;
+                continue;
+            }
+            info!("going on with the configuration that it has");
+            if let Some(service) = self.service {
+                service.ready();
+            }
+        }
+    }
+
+    /// The configuration as it is now, and all that is to be tried before anything is given up for it. `None`: it cannot be
+    /// used, and was told of.
+    async fn read(&self) -> Option<(Config, Plan, Client)> {
+        let drafting = self.drafting.clone();
         // On a thread of its own: it may lie on a disk that hangs, and the agent must not.
         let read = tokio::task::spawn_blocking(move || {
-            let (config, warnings) = reader.read()?;
-            let plan = reader.plan(&config)?;
+            let (config, warnings) = drafting.read()?;
+            let plan = drafting.plan(&config)?;
             let client = plan.client().map_err(AssembleError::from)?;
             Ok((config, warnings, plan, client))
         });
-        let read = read.await.unwrap_or_else(|broke| Err(Failure::new(Exit::Attention, broke.to_string())));
-        match read {
-            Ok((new, warnings, plan, client)) => {
-                note_refused(state_dir, None);
+        match read.await.unwrap_or_else(|broke| Err(Failure::new(Exit::Attention, broke.to_string()))) {
+            Ok((config, warnings, plan, client)) => {
+                note_refused(self.state_dir, None);
                 for warning in warnings {
                     warn!("{warning}");
                 }
-                if new == config {
-                    info!("the configuration is what it was; going on");
-                    continue;
-                }
-                config = new;
-                // Nobody takes it any more where the agent is ending, and so is this.
-                let _ = plans.send((plan, client)).await;
+                Some((config, plan, client))
             }
             Err(failure) => {
                 for (what, hint) in &failure.said {
-                    error!(error = %what, hint = hint.as_deref(), "the new configuration cannot be used; going on with the old one");
+                    error!(error = %what, hint = hint.as_deref(), "the new configuration cannot be used");
                 }
-                note_refused(state_dir, failure.said.first().map(|(what, _)| what.as_str()));
+                note_refused(self.state_dir, failure.said.first().map(|(what, _)| what.as_str()));
+                None
             }
         }
     }

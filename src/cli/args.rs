@@ -165,6 +165,17 @@ pub(super) struct Run {
     /// Upload to a local dStor inside this process: needs no account and no configuration
     #[arg(long)]
     pub(super) sandbox: bool,
+    /// How the log is written to stderr; by default as text, and to the journal where systemd started it
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people
+    Text,
+    /// For programs: one JSON object a line
+    Json,
 }
 
 #[derive(Args)]

@@ -10,6 +10,7 @@ mod log;
 mod logs;
 mod ls;
 mod man;
+mod manager;
 mod output;
 mod places;
 mod root;

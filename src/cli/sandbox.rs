@@ -12,7 +12,7 @@ use super::places::{SANDBOX, overrides};
 use super::{logs, setup, signals};
 
 pub(super) fn run(global: &Global, command: Command, output: &Output) -> Result<Exit, Failure> {
-    logs::start(global, output);
+    logs::start(global, None, output);
     let (mut stop, _) = signals::listen()?;
     let store = match command.store {
         Some(store) => store,

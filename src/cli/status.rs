@@ -137,7 +137,7 @@ fn watch_word(watch: &str, is_alive: bool) -> &str {
 }
 
 /// One line: whether all is well, and if not, what it needs.
-fn answer(status: &Status) -> (String, Tone) {
+pub(super) fn answer(status: &Status) -> (String, Tone) {
     let sum = |of: fn(&MirrorStatus) -> u64| status.mirrors.iter().map(of).sum::<u64>();
     let failed = sum(|mirror| mirror.files.failed);
     let waiting = sum(|mirror| mirror.files.pending + mirror.files.uploading);

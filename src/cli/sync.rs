@@ -23,7 +23,7 @@ use super::output::Output;
 use super::{logs, setup, signals};
 
 pub(super) fn run(global: &Global, command: &Sync, output: &Output) -> Result<Exit, Failure> {
-    logs::start(global, output);
+    logs::start(global, command.run.log_format, output);
     let (stop, signal) = signals::listen()?;
     let runtime = setup::runtime()?;
     let result = runtime.block_on(async {

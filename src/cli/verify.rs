@@ -85,7 +85,7 @@ struct Run<'a> {
 }
 
 pub(super) fn run(global: &Global, command: &Verify, output: &Output) -> Result<Exit, Failure> {
-    logs::start(global, output);
+    logs::start(global, None, output);
     let state_dir = places::state_dir(global, &command.which)?;
     let ledger = open(&state_dir, command)?;
     let mirrors = ledger.active_mirrors()?;

@@ -2,6 +2,7 @@
 //!
 //! Read-only: nothing below a mirror is ever written. What is recorded and what is sent are other rooms' business.
 
+mod calls;
 mod crew;
 mod filesystem;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tree;
 mod uptime;
 mod watch;
 
+pub use calls::{Call, Calls};
 pub use crew::Crew;
 pub use filesystem::unfit_for_a_ledger;
 pub use read::{Content, ReadError, Reading};

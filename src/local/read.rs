@@ -99,12 +99,14 @@ impl<'a> Reading<'a> {
         while left > 0 {
             let wanted = usize::try_from(left).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
             let mut buffer = vec![0; wanted];
+            let call = self.root.calls().begin();
             match self.file.read_exact(&mut buffer) {
                 Ok(()) => {}
                 // Shorter than it was: never padded, never sent as if it were whole (B2).
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(ReadError::Moved),
                 Err(error) => return Err(error.into()),
             }
+            drop(call);
             hasher.update(&buffer);
             if let Some(cid) = &mut cid {
                 cid.update(&buffer);

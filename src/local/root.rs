@@ -5,18 +5,23 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[cfg(target_os = "linux")]
 use rustix::fs::RawDir;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::Calls;
 use super::tree::{Name, Tree};
 use crate::mirror::{Kind, MirrorPath, Observed, Stat, Timestamp};
 
 /// Bytes of names that are asked for at a time: what the C library takes, too.
 #[cfg(target_os = "linux")]
 const ENTRIES: usize = 32 * 1024;
+
+/// Looks at names in a directory that count as one call: counting costs, and all of them take a second on the slowest disk.
+const CALLS_IN_A_ROW: usize = 64;
 
 /// Which directory or file this is, whatever its path: a disk that is not mounted shows another directory in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +67,7 @@ pub struct OpenRoot {
     fd: OwnedFd,
     identity: Identity,
     own: Vec<Own>,
+    calls: Arc<Calls>,
 }
 
 /// A file or directory of ours that no mirror takes, wherever it is found.
@@ -98,7 +104,7 @@ impl OpenRoot {
         let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
         match expected {
             Some(expected) if expected != identity => Err(RootError::Another(path.to_owned())),
-            _ => Ok(Self { fd, identity, own: Vec::new() }),
+            _ => Ok(Self { fd, identity, own: Vec::new(), calls: Arc::default() }),
         }
     }
 
@@ -108,17 +114,29 @@ impl OpenRoot {
         Self { own, ..self }
     }
 
+    /// The same directory, its calls to the system counted here.
+    #[must_use]
+    pub fn counted(self, calls: Arc<Calls>) -> Self {
+        Self { calls, ..self }
+    }
+
+    pub(super) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
     /// Opens `path` without following any link in it and without waiting for the other end of a pipe.
     ///
     /// # Errors
     /// As the file system says.
     pub(crate) fn open_beneath(&self, path: &MirrorPath, flags: OFlags) -> io::Result<OwnedFd> {
+        let _call = self.calls.begin();
         // A signal is no reason to leave a file for later (B24).
         Ok(retry_on_intr(|| self.beneath(path, flags))?)
     }
 
     /// Blocking: when a directory of this file system last changed: its entries, or its own name.
     pub(crate) fn changed_at(&self, dir: &MirrorPath) -> io::Result<Timestamp> {
+        let _call = self.calls.begin();
         let stat = rustix::fs::fstat(self.beneath(dir, OFlags::PATH | OFlags::DIRECTORY)?)?;
         if stat.st_dev != self.identity.device {
             return Err(io::ErrorKind::NotFound.into());
@@ -211,6 +229,7 @@ impl Tree for OpenRoot {
         let Some((parent, name)) = path.split() else {
             return Ok(Look { observed: Observed::Directory, mode: 0 });
         };
+        let _call = self.calls.begin();
         let looked = if parent.is_top() {
             rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
         } else {
@@ -227,6 +246,7 @@ impl Tree for OpenRoot {
     /// One call where [`look`](Tree::look) takes three. Links on the way are followed here: what is found behind one is not
     /// believed, and what is not there behind one is not there in the mirror either.
     fn is_surely_missing(&self, path: &MirrorPath) -> bool {
+        let _call = self.calls.begin();
         let found = rustix::fs::statat(&self.fd, path.as_bytes(), AtFlags::SYMLINK_NOFOLLOW);
         !path.is_top() && matches!(found, Err(Errno::NOENT))
     }
@@ -240,7 +260,11 @@ impl Tree for OpenRoot {
         // Only the few directories that hold something of ours need the paths of what is in them.
         let own_here = self.own.iter().filter_map(|own| own.path.as_ref()?.split()).any(|(parent, _)| parent == *dir);
         let mut names = Vec::new();
+        let mut call = self.calls.begin();
         for_each_entry(&fd, |entry| {
+            if names.len() % CALLS_IN_A_ROW == CALLS_IN_A_ROW - 1 {
+                call = self.calls.begin();
+            }
             let name = entry.to_bytes();
             if matches!(name, b"." | b"..") {
                 return Ok(());
@@ -255,10 +279,12 @@ impl Tree for OpenRoot {
                 Err(error) => Err(error),
             }
         })?;
+        drop(call);
         Ok(names)
     }
 
     fn steering(&self, file: &MirrorPath, longest: u64) -> io::Result<Vec<u8>> {
+        let _call = self.calls.begin();
         let mut bytes = Vec::new();
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         std::fs::File::from(self.open_beneath(file, flags)?).take(longest).read_to_end(&mut bytes)?;

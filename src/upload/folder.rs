@@ -1,12 +1,13 @@
 //! A mirror at work: its directory, its rules, what it takes, and who its directory is.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::ledger::{MirrorId, MirrorSettings};
-use crate::local::{Identity, OpenRoot, Own, RootError, RuleBook, Watcher};
+use crate::local::{Calls, Identity, OpenRoot, Own, RootError, RuleBook, Watcher};
 use crate::mirror::{MirrorPath, Policy};
 
 /// A mirror at work, shared by those who scan, watch and upload it.
@@ -26,8 +27,20 @@ pub struct Folder {
     /// Rung when events may have been lost and everything is to be compared.
     pub rescan: Notify,
     own: Arc<[PathBuf]>,
+    calls: Arc<Calls>,
+    /// Walks of the whole mirror that are under way.
+    walks: AtomicUsize,
     root: Mutex<Option<Identity>>,
     watcher: Mutex<Option<Arc<Watcher>>>,
+}
+
+/// Somebody walks all of a folder.
+pub struct Walk<'a>(&'a Folder);
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        self.0.walks.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Folder {
@@ -44,6 +57,8 @@ impl Folder {
             root_lost: Notify::new(),
             rescan: Notify::new(),
             own: Arc::default(),
+            calls: Arc::default(),
+            walks: AtomicUsize::new(0),
             root: Mutex::default(),
             watcher: Mutex::default(),
         }
@@ -61,11 +76,30 @@ impl Folder {
     /// [`RootError::Missing`] also while nobody is believed in.
     pub fn open(&self) -> Result<OpenRoot, RootError> {
         let believed = *self.root.lock().unwrap_or_else(PoisonError::into_inner);
+        let _call = self.calls.begin();
         let root = match believed {
             Some(identity) => OpenRoot::open(&self.path, Some(identity)),
             None => Err(RootError::Missing(self.path.clone())),
         };
-        Ok(root?.without(self.own_now()))
+        Ok(root?.without(self.own_now()).counted(Arc::clone(&self.calls)))
+    }
+
+    /// The calls to its file system.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// Says that somebody walks all of it, until what it returns is dropped.
+    pub fn walk(&self) -> Walk<'_> {
+        self.walks.fetch_add(1, Ordering::Relaxed);
+        Walk(self)
+    }
+
+    /// Whether somebody walks all of it.
+    #[must_use]
+    pub fn is_walked(&self) -> bool {
+        self.walks.load(Ordering::Relaxed) > 0
     }
 
     /// Who our own files are: looked up each time, as any of them may be saved anew as another one.

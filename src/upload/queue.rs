@@ -1,7 +1,7 @@
 //! The queue: push, claim, settle, postpone, over the ledger's rows.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -47,6 +47,8 @@ pub struct Queue {
     clock: Clock,
     /// No change is claimed before then.
     paused_until: AtomicI64,
+    /// Changes that were handed out so far.
+    claims: AtomicU64,
 }
 
 impl Queue {
@@ -60,6 +62,7 @@ impl Queue {
             filled: Notify::new(),
             clock,
             paused_until: AtomicI64::new(Millis::MIN),
+            claims: AtomicU64::new(0),
         }
     }
 
@@ -158,7 +161,22 @@ impl Queue {
         if now < self.opens_at() {
             return Ok(None);
         }
-        Ok(self.with_room(move |ledger| ledger.claim(now, 1)).await?.pop())
+        let claimed = self.with_room(move |ledger| ledger.claim(now, 1)).await?.pop();
+        self.claims.fetch_add(u64::from(claimed.is_some()), Ordering::Relaxed);
+        Ok(claimed)
+    }
+
+    /// How many changes were handed out so far, those that went along with others not counted.
+    #[must_use]
+    pub fn claims(&self) -> u64 {
+        self.claims.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is something to hand out now, by this outlook, and nobody has anything.
+    #[must_use]
+    pub fn is_waiting(&self, outlook: Outlook) -> bool {
+        let due_at = outlook.next_due_at.map(|due_at| due_at.max(self.opens_at()));
+        outlook.claimed == 0 && due_at.is_some_and(|due_at| due_at <= self.clock.now())
     }
 
     /// Takes what is due beside a change and may go along with its file of `size` bytes; nothing if there are fewer than

@@ -2,9 +2,11 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio::task::{Id, JoinSet};
 
+use super::Roll;
 use crate::ledger::LedgerError;
 
 /// The tasks of a run, each with a name for people. None outlives it.
@@ -12,6 +14,8 @@ use crate::ledger::LedgerError;
 pub struct Tasks {
     running: JoinSet<Result<(), LedgerError>>,
     names: HashMap<Id, String>,
+    /// Where they answer, if anyone calls them.
+    roll: Option<Arc<Roll>>,
 }
 
 /// Why a run cannot go on.
@@ -44,14 +48,24 @@ impl Broke {
 }
 
 impl Tasks {
+    /// None yet; each answers when it is called by `roll`.
+    #[must_use]
+    pub fn on(roll: Arc<Roll>) -> Self {
+        Self { roll: Some(roll), ..Self::default() }
+    }
+
     /// Starts a task under this name.
     pub fn spawn(
         &mut self,
         name: impl Into<String>,
         task: impl Future<Output = Result<(), LedgerError>> + Send + 'static,
     ) {
-        let handle = self.running.spawn(task);
-        self.names.insert(handle.id(), name.into());
+        let name = name.into();
+        let handle = match &self.roll {
+            Some(roll) => self.running.spawn(roll.present(&name, task)),
+            None => self.running.spawn(task),
+        };
+        self.names.insert(handle.id(), name);
     }
 
     /// Waits for a task that failed; for ever if none does. Tasks that end well do so because they were told to. Cancel safe.
