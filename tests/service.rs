@@ -149,3 +149,20 @@ async fn a_log_in_json_is_one_object_a_line_with_its_facts() {
     assert!(stored["time"].as_str().is_some_and(|time| time.ends_with('Z')) && stored["path"].is_string(), "{stored}");
     assert!(!log.contains('\u{1b}'), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_manager_can_be_reached_nothing_is_written_and_it_is_said_what_else_to_do() {
+    let world = World::new().await;
+    for install in [&["service", "install"][..], &["service", "install", "--now", "--force"]] {
+        let said = world.run(install);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.stderr.starts_with("error: ") && said.stderr.contains("\nhint: "), "{said:?}");
+        // Where this test runs under systemd, there is one, but none that a process without a session could ask.
+        let is_booted = fs::exists("/run/systemd/system").expect("looked");
+        let says = if is_booted { "cannot be reached" } else { "`@reboot dstor-sync run`" };
+        assert!(said.stderr.contains(says), "{said:?}");
+    }
+    assert!(!world.base().join(".config/systemd").exists(), "a unit was written");
+    let said = world.run(&["service", "install", "--user", "nobody"]);
+    assert_eq!(said.code, 2, "{said:?}");
+}

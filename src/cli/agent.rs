@@ -38,11 +38,16 @@ pub(super) fn run(global: &Global, run: &Run, output: &Output) -> Result<Exit, F
             )),
             None => output.line(format_args!("dStor    {}", plan.url.as_str().trim_end_matches('/'))),
         }
-        let whose = global.state_dir.as_ref().map(|dir| format!(" --state-dir {}", shown(dir))).unwrap_or_default();
-        let sandboxed = if sandbox.is_some() { " --sandbox" } else { "" };
-        output.line(format_args!("status   dstor-sync status{whose}{sandboxed}"));
-        output.line("stop     Ctrl-C");
         let service = Manager::of_process().map(Arc::new);
+        // Where a service manager chose it, nobody else finds it by themselves.
+        let is_named = global.state_dir.is_some() || std::env::var_os("STATE_DIRECTORY").is_some();
+        let base = if sandbox.is_some() { state_dir.parent() } else { Some(state_dir.as_path()) };
+        let named = base.filter(|_| is_named).map(|dir| format!(" --state-dir {}", shown(dir))).unwrap_or_default();
+        let sandboxed = if sandbox.is_some() { " --sandbox" } else { "" };
+        output.line(format_args!("status   dstor-sync status{named}{sandboxed}"));
+        if service.is_none() {
+            output.line("stop     Ctrl-C");
+        }
         let vitals = Arc::new(Vitals::default());
         let (plans_in, plans) = mpsc::channel(1);
         let orders = Orders {

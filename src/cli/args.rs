@@ -137,6 +137,14 @@ pub(super) enum Command {
     /// Compare every mirror with the ledger, now
     #[command(after_help = "Examples:\n  dstor-sync rescan\n  dstor-sync rescan && dstor-sync wait")]
     Rescan(Which),
+    /// Run the agent as a service: begun by itself, and again after it failed
+    #[command(
+        after_help = "Examples:\n  dstor-sync service install --now            of your own, begun when you log in\n  dstor-sync service install --system --now   as root: begun with the machine"
+    )]
+    Service {
+        #[command(subcommand)]
+        command: ServiceCommand,
+    },
     /// Print what a shell needs to complete commands
     #[command(
         after_help = "Examples:\n  dstor-sync completions bash > ~/.local/share/bash-completion/completions/dstor-sync\n  dstor-sync completions fish > ~/.config/fish/completions/dstor-sync.fish"
@@ -325,6 +333,62 @@ pub(super) enum ConfigCommand {
     /// Print what is in effect, secrets masked
     #[command(after_help = "Examples:\n  dstor-sync config show\n  dstor-sync config show > effective.toml")]
     Show,
+}
+
+#[derive(Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Write the unit, and have it begin by itself
+    ///
+    /// The unit runs this very program, with --config and --state-dir as they are given here. One that was not written by
+    /// this command, or was edited since, is left as it is.
+    #[command(
+        after_help = "Examples:\n  dstor-sync service install --now\n  dstor-sync service install --system --user alice"
+    )]
+    Install(ServiceInstall),
+    /// Stop it, and remove the unit; configuration and ledger stay
+    #[command(after_help = "Examples:\n  dstor-sync service uninstall\n  dstor-sync service uninstall --system")]
+    Uninstall(ServiceUninstall),
+    /// Start it
+    #[command(after_help = "Examples:\n  dstor-sync service start\n  dstor-sync service start --system")]
+    Start(ServiceWhich),
+    /// Stop it; it begins again at the next login or start of the machine
+    #[command(after_help = "Examples:\n  dstor-sync service stop\n  dstor-sync service stop --system")]
+    Stop(ServiceWhich),
+    /// Tell whether it is installed and runs
+    #[command(after_help = "Examples:\n  dstor-sync service status\n  dstor-sync service status --system --user alice")]
+    Status(ServiceWhich),
+}
+
+/// For the commands about a service: whose.
+#[derive(Args)]
+pub(super) struct ServiceWhich {
+    /// A service of the machine, begun without a login; wants root
+    #[arg(long)]
+    pub(super) system: bool,
+    /// The user whom it runs as; by default the one who uses sudo
+    #[arg(long, value_name = "NAME", requires = "system")]
+    pub(super) user: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct ServiceInstall {
+    #[command(flatten)]
+    pub(super) which: ServiceWhich,
+    /// Start it, too
+    #[arg(long)]
+    pub(super) now: bool,
+    /// Replace a unit that is not as this command wrote it
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ServiceUninstall {
+    #[command(flatten)]
+    pub(super) which: ServiceWhich,
+    /// Remove a unit that is not as `service install` wrote it
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 #[derive(Subcommand)]

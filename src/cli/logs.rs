@@ -184,7 +184,7 @@ impl Facts {
 
 /// A value without anything that acts on a terminal, and so without line breaks.
 fn plain_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), |text| shown(text))
+    value.as_str().map_or_else(|| value.to_string(), shown)
 }
 
 fn cut(mut text: String) -> String {

@@ -15,6 +15,7 @@ mod output;
 mod places;
 mod root;
 mod sandbox;
+mod service;
 mod setup;
 mod signals;
 mod status;
@@ -87,6 +88,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Resume(command) => steer::resume(&global, &command, output),
         Command::Retry(command) => steer::retry(&global, &command, output),
         Command::Rescan(command) => steer::rescan(&global, &command, output),
+        Command::Service { command } => service::run(&global, &command, output),
         Command::Completions(command) => completions::run(&command, output),
         Command::Man(command) => man::run(&command, output),
         Command::Sandbox(command) => sandbox::run(&global, command, output),
