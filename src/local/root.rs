@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 #[cfg(target_os = "linux")]
 use rustix::fs::RawDir;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::Calls;
@@ -88,6 +88,17 @@ pub struct Look {
     pub mode: u32,
 }
 
+impl Own {
+    /// Blocking: `file`, absolute and without links, as the mirror at `root` would meet it now.
+    #[must_use]
+    pub fn now(file: &Path, root: &Path) -> Self {
+        Self {
+            identity: Identity::of_path(file).ok(),
+            path: MirrorPath::relative(root, file).filter(|path| !path.is_top()),
+        }
+    }
+}
+
 impl OpenRoot {
     /// Opens the directory at `path`. If `expected` is given, it has to be that one.
     ///
@@ -142,6 +153,13 @@ impl OpenRoot {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(stat_of(&stat).ctime)
+    }
+
+    /// Blocking: whether the system would refuse to let a file be read. One that cannot be asked about counts as readable:
+    /// whoever reads it is told.
+    pub(crate) fn is_unreadable(&self, path: &MirrorPath) -> bool {
+        let asked = rustix::fs::accessat(&self.fd, path.as_bytes(), Access::READ_OK, AtFlags::empty());
+        matches!(asked, Err(Errno::ACCESS | Errno::PERM))
     }
 
     fn beneath(&self, path: &MirrorPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {

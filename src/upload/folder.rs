@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::ledger::{MirrorId, MirrorSettings};
 use crate::local::{Calls, Identity, OpenRoot, Own, RootError, RuleBook, Watcher};
-use crate::mirror::{MirrorPath, Policy};
+use crate::mirror::Policy;
 
 /// A mirror at work, shared by those who scan, watch and upload it.
 pub struct Folder {
@@ -104,12 +104,7 @@ impl Folder {
 
     /// Who our own files are: looked up each time, as any of them may be saved anew as another one.
     fn own_now(&self) -> Vec<Own> {
-        let own = self.own.iter();
-        own.map(|own| Own {
-            identity: Identity::of_path(own).ok(),
-            path: MirrorPath::relative(&self.path, own).filter(|path| !path.is_top()),
-        })
-        .collect()
+        self.own.iter().map(|own| Own::now(own, &self.path)).collect()
     }
 
     /// Believes from now on that the directory is this one; `None`: that it is not there.
