@@ -1,10 +1,12 @@
-//! Where credentials are looked for: environment variables, what systemd hands over, the files named in the config.
+//! Where credentials are looked for: environment variables, what systemd hands over, the files named in the config, what
+//! `login` stored.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::error::quoted;
 use super::guarded::Guarded;
+use super::stored::Store;
 use super::{Config, ConfigError, CredentialFiles, Environment};
 use crate::dstor::Credentials;
 
@@ -37,17 +39,31 @@ impl fmt::Display for Source {
 pub struct CredentialSources {
     environment: Environment,
     files: CredentialFiles,
+    stored: Option<Store>,
 }
 
 impl CredentialSources {
     /// The places that `environment` and `config` name.
     #[must_use]
     pub fn new(config: &Config, environment: &Environment) -> Self {
-        Self { environment: environment.clone(), files: config.dstor.credential_files.clone() }
+        let stored = Store::of(config, environment);
+        Self { environment: environment.clone(), files: config.dstor.credential_files.clone(), stored }
     }
 
-    /// Blocking: the first credentials found, read anew each time. `None`: no place is named, or systemd hands nothing
-    /// over.
+    /// The places that need no config to name them.
+    #[must_use]
+    pub fn unnamed(store: &Store, environment: &Environment) -> Self {
+        Self { environment: environment.clone(), files: CredentialFiles::None, stored: Some(store.clone()) }
+    }
+
+    /// These files alone.
+    #[must_use]
+    pub fn of_files(files: CredentialFiles) -> Self {
+        Self { environment: Environment::default(), files, stored: None }
+    }
+
+    /// Blocking: the first credentials found, read anew each time. `None`: no place is named, systemd hands nothing over, and
+    /// nothing is stored.
     ///
     /// # Errors
     /// [`ConfigError`] if the first place that is named has none that can be used.
@@ -72,7 +88,7 @@ impl CredentialSources {
             }
         }
         match &self.files {
-            CredentialFiles::None => Ok(None),
+            CredentialFiles::None => self.stored.as_ref().map_or(Ok(None), Store::load),
             CredentialFiles::ApiKey(path) => {
                 let key = secret(path, API_KEY_FILE)?;
                 found_in(path.clone(), api_key(&key)).map(Some)
@@ -103,11 +119,14 @@ fn alone(given: &str, missing: &str) -> ConfigError {
 fn secret(path: &Path, name: &'static str) -> Result<String, ConfigError> {
     Guarded::Secret(name).read(path)?.ok_or_else(|| {
         ConfigError::new(format!("{name} {} does not exist", quoted(path)))
-            .with_hint("make the file, with the credentials alone in it, or correct the path in the config")
+            .with_hint("`dstor-sync login` writes it; or correct the path in the config")
     })
 }
 
-fn found_in(path: PathBuf, credentials: Result<Credentials, Unusable>) -> Result<(Credentials, Source), ConfigError> {
+pub(super) fn found_in(
+    path: PathBuf,
+    credentials: Result<Credentials, Unusable>,
+) -> Result<(Credentials, Source), ConfigError> {
     let source = Source::File(path);
     match credentials {
         Ok(credentials) => Ok((credentials, source)),
@@ -116,7 +135,7 @@ fn found_in(path: PathBuf, credentials: Result<Credentials, Unusable>) -> Result
 }
 
 /// Why a text cannot be a secret. The text itself is never told.
-struct Unusable(&'static str);
+pub(super) struct Unusable(&'static str);
 
 impl Unusable {
     fn of(self, source: &Source) -> ConfigError {
@@ -125,8 +144,25 @@ impl Unusable {
     }
 }
 
+/// An API key that a person gave, by hand or through a pipe: blanks around it are not part of it.
+///
+/// # Errors
+/// [`ConfigError`] if it can be none. It is not repeated.
+pub fn given_key(text: &str) -> Result<Credentials, ConfigError> {
+    api_key(text.trim()).map_err(|Unusable(why)| ConfigError::new(why).with_hint("give the key and nothing else"))
+}
+
+/// A login that a person gave.
+///
+/// # Errors
+/// [`ConfigError`] if it can be none. The password is not repeated.
+pub fn given_login(email: &str, password: &str) -> Result<Credentials, ConfigError> {
+    login(email, password)
+        .map_err(|Unusable(why)| ConfigError::new(why).with_hint("give it on one line, and nothing else"))
+}
+
 /// A key travels as an HTTP header: visible ASCII only.
-fn api_key(text: &str) -> Result<Credentials, Unusable> {
+pub(super) fn api_key(text: &str) -> Result<Credentials, Unusable> {
     let key = without_newline(text);
     if key.is_empty() {
         return Err(Unusable("the API key is empty"));
@@ -141,7 +177,7 @@ fn api_key(text: &str) -> Result<Credentials, Unusable> {
 }
 
 /// A password may hold blanks.
-fn login(email: &str, password: &str) -> Result<Credentials, Unusable> {
+pub(super) fn login(email: &str, password: &str) -> Result<Credentials, Unusable> {
     let (email, password) = (without_newline(email), without_newline(password));
     if email.is_empty() {
         return Err(Unusable("the e-mail address is empty"));
@@ -316,7 +352,7 @@ mod tests {
         world.files = CredentialFiles::ApiKey(world.path("my key"));
         insta::assert_snapshot!(world.refusal(), @r"
         the API key file `TOP/my key` does not exist
-          hint: make the file, with the credentials alone in it, or correct the path in the config
+          hint: `dstor-sync login` writes it; or correct the path in the config
         ");
         world.write("my key", "hunter2");
         fs::set_permissions(world.path("my key"), Permissions::from_mode(0o644)).expect("ours");

@@ -37,6 +37,18 @@ impl Environment {
         Self(named.filter(|(name, _)| name.starts_with("DSTOR_") || may_be_shown(name)).collect())
     }
 
+    /// Which variables of those set hold credentials, or the place of some that systemd hands over; for a person.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<&'static str> {
+        let told = [
+            ("DSTOR_API_KEY", "the environment variable DSTOR_API_KEY"),
+            ("DSTOR_EMAIL", "the environment variable DSTOR_EMAIL"),
+            ("DSTOR_PASSWORD", "the environment variable DSTOR_PASSWORD"),
+            ("CREDENTIALS_DIRECTORY", "what systemd hands over in CREDENTIALS_DIRECTORY"),
+        ];
+        told.into_iter().filter(|(name, _)| self.get(name).is_some()).map(|(_, told)| told).collect()
+    }
+
     /// The value of `name`. Empty counts as not set, as scripts and the XDG base directories have it.
     pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())

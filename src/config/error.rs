@@ -119,7 +119,8 @@ pub(super) fn plain(text: impl AsRef<OsStr>) -> String {
 }
 
 /// `path` as one word of a shell's command line.
-pub(super) fn shell_word(path: &Path) -> String {
+#[must_use]
+pub fn shell_word(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     if bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(b)) {
         return plain(path);

@@ -6,7 +6,7 @@ use super::error::{plain, quoted, shell_word};
 use super::guarded::Guarded;
 use super::places::{self, Place, Relation};
 use super::sections::{Written, named_after, parse_remote, parse_url, read_text};
-use super::{Alerts, Config, ConfigError, ConfigErrors, Dstor, Environment, Mirror, Overrides, Upload, Verify, Watch};
+use super::{Config, ConfigError, ConfigErrors, Environment, Mirror, Overrides};
 
 /// Blocking: see [`Config::load`].
 pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<Config, ConfigErrors> {
@@ -15,46 +15,45 @@ pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<C
         return Err(error.with_hint("name the directory to mirror, or leave `--remote` out").into());
     }
     let file = places::config_path(overrides, environment)?;
+    let text = Guarded::Config.read(&file)?;
+    load_from(text, &file, overrides, environment)
+}
+
+/// Blocking: the same, with the text that is in `file`, if there is one.
+pub(super) fn load_from(
+    text: Option<String>,
+    file: &Path,
+    overrides: &Overrides,
+    environment: &Environment,
+) -> Result<Config, ConfigErrors> {
     let state_dir = places::state_dir(overrides, environment)?;
     let given = overrides.dir.as_deref().map(|dir| given_mirror(dir, overrides.remote.as_deref())).transpose()?;
-    let text = Guarded::Config.read(&file)?;
     if text.is_none() && places::named_config(overrides, environment).is_some() {
-        return Err(no_config(&file, overrides, environment).into());
+        return Err(no_config(file, overrides, environment).into());
     }
     let mut found = Vec::new();
     let (mut config, written) = match (text, given) {
         (Some(text), given) => {
-            let (config, mut written, problems) = read_text(&file, &text, overrides, environment);
+            let (config, mut written, problems) = read_text(file, &text, overrides, environment);
             found.extend(problems);
             if let Some(given) = given {
                 if overrides.sandbox {
                     written = vec![Written { mirror: given, place: None }];
                 } else if found.is_empty() {
                     found.extend(overlapping(&written));
-                    written = vec![only_this(written, &given, &file, overrides)?];
+                    written = vec![only_this(written, &given, file, overrides)?];
                 }
             }
             (config, written)
         }
         (None, Some(mirror)) => {
-            let config = Config {
-                dstor: Dstor::default(),
-                mirrors: Vec::new(),
-                watch: Watch::default(),
-                upload: Upload::default(),
-                verify: Verify::default(),
-                alerts: Alerts::default(),
-                source: None,
-            };
+            let config = Config::without_file();
             (config, vec![Written { mirror, place: None }])
         }
-        (None, None) => return Err(no_config(&file, overrides, environment).into()),
+        (None, None) => return Err(no_config(file, overrides, environment).into()),
     };
-    if let (Some(url), false) = (environment.get("DSTOR_URL"), overrides.sandbox) {
-        match parse_url("it", &url.to_string_lossy()) {
-            Ok(url) => config.dstor.url = url,
-            Err(error) => found.push(error.at("the environment variable DSTOR_URL")),
-        }
+    if !overrides.sandbox {
+        found.extend(address_of_variable(&mut config, environment).err());
     }
     found.extend(overlapping(&written));
     found.extend(written.iter().filter_map(|written| holding_state(written, &state_dir)));
@@ -64,17 +63,37 @@ pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<C
     Ok(config)
 }
 
+/// `DSTOR_URL` beats the file.
+pub(super) fn address_of_variable(config: &mut Config, environment: &Environment) -> Result<(), ConfigError> {
+    if let Some(url) = environment.get("DSTOR_URL") {
+        let parsed = parse_url("it", &url.to_string_lossy());
+        config.dstor.url = parsed.map_err(|error| error.at("the environment variable DSTOR_URL"))?;
+    }
+    Ok(())
+}
+
+/// Whether this one mirror, of the command line, can be one.
+pub(super) fn alone(mirror: &Mirror, state_dir: &Path) -> Result<(), ConfigError> {
+    let written = Written { mirror: mirror.clone(), place: None };
+    match no_directory(&written).or_else(|| holding_state(&written, state_dir)) {
+        Some(fault) => Err(fault),
+        None => Ok(()),
+    }
+}
+
 fn no_config(file: &Path, overrides: &Overrides, environment: &Environment) -> ConfigError {
     if places::named_config(overrides, environment).is_some() {
         return ConfigError::new(format!("cannot read the config {}: there is no such file", quoted(file)))
-            .with_hint("correct the path; README.md has an example to begin with");
+            .with_hint("correct the path, or write one there with `dstor-sync init`");
     }
-    ConfigError::new(format!("there is no config: {} does not exist", quoted(file)))
-        .with_hint("write one (README.md has an example), name a directory to mirror, or try `dstor-sync run --sandbox DIR`: it needs no account")
+    ConfigError::new(format!("there is no config: {} does not exist", quoted(file))).with_hint(
+        "write one with `dstor-sync init`, name a directory to mirror, or try `dstor-sync run --sandbox DIR`: it needs \
+             no account",
+    )
 }
 
 /// The mirror for the directory on the command line.
-fn given_mirror(dir: &Path, remote: Option<&str>) -> Result<Mirror, ConfigError> {
+pub(super) fn given_mirror(dir: &Path, remote: Option<&str>) -> Result<Mirror, ConfigError> {
     let absolute = places::absolute(dir)?;
     let path = places::resolve(&absolute);
     let placement = match remote {

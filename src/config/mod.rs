@@ -9,21 +9,27 @@
 //! | `load` | file, environment and flags together, and whether the mirrors can live side by side |
 //! | `guarded` | reading files that others must not touch |
 //! | `credentials` | where credentials are looked for, and in which order |
+//! | `stored` | what `login` and `init` keep beside the config |
 //! | `show` | the effective config as TOML |
+//! | `draft`, `first` | a first config: its text, and writing it; `keep`: files that are there whole or not at all |
 //!
 //! It asks nothing of dStor and opens no mirrored directory, and it knows no keyring.
 
 mod credentials;
 mod document;
+mod draft;
 mod environment;
 mod error;
+mod first;
 #[cfg(test)]
 mod fuzz;
 mod guarded;
+mod keep;
 mod load;
 mod places;
 mod sections;
 mod show;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -33,10 +39,13 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-pub use credentials::{CredentialSources, Source};
+pub use credentials::{CredentialSources, Source, given_key, given_login};
+pub use draft::Draft;
 pub use environment::{Environment, Overrides};
-pub use error::{ConfigError, ConfigErrors};
+pub use error::{ConfigError, ConfigErrors, shell_word};
+pub use first::{Begun, Secret, remote, typed_path};
 pub use places::{config_path, state_dir};
+pub use stored::{Store, keep_api_key, keep_password};
 
 use crate::dstor::Authorities;
 use crate::mirror::{Included, MirrorPath, Placement, Policy, Rules, Sessions, Timetable};
@@ -290,6 +299,19 @@ impl Config {
         load::load(overrides, environment)
     }
 
+    /// The defaults, without a mirror: where there is no file.
+    fn without_file() -> Self {
+        Self {
+            dstor: Dstor::default(),
+            mirrors: Vec::new(),
+            watch: Watch::default(),
+            upload: Upload::default(),
+            verify: Verify::default(),
+            alerts: Alerts::default(),
+            source: None,
+        }
+    }
+
     /// Blocking: the mirrors whose directory is not there now. Its disk may not be mounted.
     #[must_use]
     pub fn missing_mirrors(&self) -> Vec<&Mirror> {
@@ -344,7 +366,9 @@ impl Config {
     #[must_use]
     pub fn own_paths(&self, environment: &Environment) -> Vec<PathBuf> {
         let handed = environment.get("CREDENTIALS_DIRECTORY").map(Path::new);
-        self.own_files().into_iter().map(|(_, file)| file).chain(handed).map(places::resolve).collect()
+        let stored = stored::Store::of(self, environment).map(|store| store.files()).into_iter().flatten();
+        let named = self.own_files().into_iter().map(|(_, file)| file).chain(handed).map(places::resolve);
+        named.chain(stored.map(|file| places::resolve(&file))).collect()
     }
 
     /// The config and the files with secrets, and what each is called.

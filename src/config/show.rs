@@ -128,7 +128,7 @@ fn path(out: &mut String, key: &str, path: &std::path::Path) {
 }
 
 /// `text` as a TOML string in which nothing acts on a terminal.
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

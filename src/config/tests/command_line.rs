@@ -7,13 +7,13 @@ fn without_a_config_a_directory_or_a_way_to_one_is_needed() {
     let mut world = World::new();
     insta::assert_snapshot!(world.refusal(), @r"
     cannot read the config `TOP/c/config.toml`: there is no such file
-      hint: correct the path; README.md has an example to begin with
+      hint: correct the path, or write one there with `dstor-sync init`
     ");
     world.variables.retain(|(name, _)| *name != "DSTOR_SYNC_CONFIG");
     if cfg!(target_os = "linux") {
         insta::assert_snapshot!(world.refusal(), @r"
         there is no config: `TOP/home/.config/dstor-sync/config.toml` does not exist
-          hint: write one (README.md has an example), name a directory to mirror, or try `dstor-sync run --sandbox DIR`: it needs no account
+          hint: write one with `dstor-sync init`, name a directory to mirror, or try `dstor-sync run --sandbox DIR`: it needs no account
         ");
     }
     world.overrides.dir = Some(world.top.join("docs"));
