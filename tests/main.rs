@@ -12,6 +12,7 @@ mod faults;
 mod figures;
 mod ground;
 mod guards;
+mod init;
 mod log;
 mod manual;
 mod matrix;

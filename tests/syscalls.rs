@@ -4,6 +4,7 @@
 //! strace counts by thread and call. How many points and from which on: `SYSCALL_POINTS` (a number, or `all`),
 //! `SYSCALL_SEED`.
 
+mod first;
 mod scripts;
 mod strace;
 

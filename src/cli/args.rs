@@ -60,6 +60,26 @@ pub(super) enum Command {
         after_help = "Examples:\n  dstor-sync run                         what the configuration says\n  dstor-sync run --sandbox ~/Documents   into a local dStor, without an account"
     )]
     Run(Run),
+    /// Write a configuration, by asking or from flags
+    ///
+    /// Asks which directory is mirrored and how dStor knows you, tests that with dStor, shows what would be mirrored, and
+    /// writes the configuration. Every answer is a flag as well. Without a terminal, or with --yes, nothing is asked: what
+    /// has a default takes it, and what has none is an error that names the flag.
+    #[command(
+        after_help = "Examples:\n  dstor-sync init ~/Documents\n  dstor-sync init ~/Documents --yes --api-key-file ~/dstor-key\n\nExit status: 2 an answer is missing, 4 dStor refuses the credentials, 5 dStor can't be reached:\nnothing was written."
+    )]
+    Init(Init),
+    /// Store credentials, once dStor has taken them
+    ///
+    /// Asks for an API key, or with --email for a password, tests it with dStor, and keeps it in a file that only you can
+    /// read: the one that the configuration names, or one beside the configuration.
+    #[command(
+        after_help = "Examples:\n  dstor-sync login\n  dstor-sync login --api-key-file - < ~/dstor-key\n\nExit status: 2 an answer is missing, 4 dStor refuses the credentials, 5 dStor can't be reached:\nnothing was stored."
+    )]
+    Login(Login),
+    /// Forget the credentials that `login` or `init` stored
+    #[command(after_help = "Examples:\n  dstor-sync logout\n  dstor-sync logout --config ~/other/config.toml")]
+    Logout,
     /// Make one pass: scan, upload what changed, wait for it
     #[command(
         after_help = "Examples:\n  dstor-sync sync --dry-run   tell what would be uploaded\n  dstor-sync sync ~/Documents --remote Backup/Documents"
@@ -193,6 +213,50 @@ pub(super) struct Sync {
     /// Only tell what would be uploaded
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// What dStor knows a person by. None of it is a secret: those would be in the list of processes.
+#[derive(Args)]
+pub(super) struct Account {
+    /// A file with the API key and nothing else; `-`: standard input, from which it is stored
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["email", "password_file"])]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// The account's e-mail address, in place of an API key
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) email: Option<String>,
+    /// A file with the account's password and nothing else; `-`: standard input, from which it is stored
+    #[arg(long, value_name = "FILE", requires = "email")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Do not ask dStor whether it takes them
+    #[arg(long, visible_alias = "offline")]
+    pub(super) no_check: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Init {
+    /// The directory to mirror
+    #[arg(value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    /// The dStor directory for DIR; by default named after it
+    #[arg(long, value_name = "PATH")]
+    pub(super) remote: Option<String>,
+    /// The service's address; by default https://api.dstor.cloud
+    #[arg(long, value_name = "URL")]
+    pub(super) url: Option<String>,
+    #[command(flatten)]
+    pub(super) account: Account,
+    /// Ask nothing
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    /// Replace a configuration that is there; it is kept beside the new one
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Login {
+    #[command(flatten)]
+    pub(super) account: Account,
 }
 
 /// For the commands that read: whose ledger.

@@ -25,7 +25,9 @@ pub(super) fn check(global: &Global, output: &Output) -> Result<Exit, Failure> {
         Some((_, source)) => output.line(format_args!("credentials from {source}")),
         None => {
             output.note("error: there are no credentials");
-            output.note("hint: set DSTOR_API_KEY, or `api_key_file` in the configuration");
+            output.note(
+                "hint: `dstor-sync login` stores them; or set DSTOR_API_KEY, or `api_key_file` in the configuration",
+            );
             exit = Exit::Credentials;
         }
     }

@@ -80,6 +80,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The same, as a fault of the command line.
+    pub(super) fn of_usage(self) -> Self {
+        Self { exit: Exit::Usage, ..self }
+    }
+}
+
 /// An error with its causes, each once.
 fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -3,10 +3,14 @@
 mod accept;
 mod agent;
 mod args;
+mod ask;
 mod completions;
 mod config;
+mod credentials;
 mod exit;
+mod init;
 mod log;
+mod login;
 mod logs;
 mod ls;
 mod man;
@@ -73,6 +77,9 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
     let Arguments { global, command } = arguments;
     match command {
         Command::Run(command) => agent::run(&global, &command, output),
+        Command::Init(command) => init::run(&global, &command, output),
+        Command::Login(command) => login::login(&global, &command, output),
+        Command::Logout => login::logout(&global, output),
         Command::Sync(command) => sync::run(&global, &command, output),
         Command::Status(command) => status::run(&global, &command, output),
         Command::Ls(command) => ls::run(&global, &command, output),

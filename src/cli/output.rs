@@ -22,6 +22,7 @@ pub(super) enum Tone {
     Busy,
     Bad,
     Faint,
+    Asked,
 }
 
 impl Output {
@@ -61,6 +62,12 @@ impl Output {
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
 
+    /// A question, at whose end the answer is typed.
+    pub(super) fn prompt(&self, question: impl Display) {
+        let mut stderr = std::io::stderr().lock();
+        let _ = write!(stderr, "{question}").and_then(|()| stderr.flush());
+    }
+
     pub(super) fn failure(&self, failure: &Failure) {
         let bad = self.on(std::io::stderr().is_terminal());
         for (what, hint) in &failure.said {
@@ -75,6 +82,11 @@ impl Output {
     /// `text` in the colour of its meaning, for stdout.
     pub(super) fn paint(&self, text: &str, tone: Tone) -> String {
         painted(text, tone, self.on(std::io::stdout().is_terminal()))
+    }
+
+    /// The same, for stderr.
+    pub(super) fn paint_note(&self, text: &str, tone: Tone) -> String {
+        painted(text, tone, self.colors_stderr())
     }
 
     pub(super) fn colors_stderr(&self) -> bool {
@@ -119,6 +131,7 @@ fn painted(text: &str, tone: Tone, on: bool) -> String {
         Tone::Busy => "33",
         Tone::Bad => "31;1",
         Tone::Faint => "2",
+        Tone::Asked => "1",
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
 }

@@ -153,7 +153,7 @@ pub(super) fn answer(status: &Status) -> (String, Tone) {
     match status.dstor.auth {
         "refused" => return ("needs you: dStor refuses the credentials; give it new ones".into(), Tone::Bad),
         "missing" => {
-            let hint = "set DSTOR_API_KEY, or `api_key_file` in the configuration";
+            let hint = "`dstor-sync login` stores them";
             return (format!("needs you: there are no credentials; {hint}"), Tone::Bad);
         }
         _ => {}

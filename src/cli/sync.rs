@@ -152,7 +152,9 @@ fn conclude(outcome: &SyncOutcome, progress: &Progress, signal: &signals::Signal
         }
         Some(EndedBy::Credentials(why)) => {
             output.note(format_args!("error: {why}"));
-            output.note("hint: set DSTOR_API_KEY, or `api_key_file` in the configuration");
+            output.note(
+                "hint: `dstor-sync login` stores others; or set DSTOR_API_KEY, or `api_key_file` in the configuration",
+            );
             Exit::Credentials
         }
         Some(EndedBy::Stopped) => signal.exit(),

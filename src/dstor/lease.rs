@@ -140,7 +140,7 @@ impl<T: Clone, C: PartialEq> Lease<T, C> {
         }
         let credentials = match credentials() {
             Ok(Some(credentials)) => credentials,
-            Ok(None) => return self.without("there are no credentials; set an API key, see `dstor-sync config check`"),
+            Ok(None) => return self.without("there are no credentials; `dstor-sync login` stores them"),
             Err(why) => return self.without(&why),
         };
         if let State::Refused { at, credentials: refused, fault } = &self.state

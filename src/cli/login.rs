@@ -1,0 +1,144 @@
+//! `login` and `logout`: credentials stored once dStor has taken them, and forgotten.
+
+use std::path::Path;
+
+use secrecy::ExposeSecret as _;
+
+use crate::config::{
+    self, Config, CredentialFiles, CredentialSources, Environment, Source, Store, keep_api_key, keep_password,
+};
+use crate::ledger::AgentLock;
+use crate::status::Status;
+use crate::wording::shown;
+
+use super::args::{Global, Login};
+use super::ask::Asker;
+use super::credentials::{self, Given};
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use super::places::overrides;
+
+pub(super) fn login(global: &Global, command: &Login, output: &Output) -> Result<Exit, Failure> {
+    let (overrides, environment) = (overrides(global, None), Environment::of_process());
+    let store = Store::beside(&config::config_path(&overrides, &environment)?);
+    let config = Config::load_if_any(&overrides, &environment)?;
+    let asker = Asker::new(output, true)?;
+    let named = &config.dstor.credential_files;
+    let given = match (credentials::of_flags(&command.account, &asker)?, named) {
+        (Some(given), _) => in_no_file(given),
+        (None, CredentialFiles::Login { email, .. }) => {
+            output.note(format_args!("for {}, which the configuration names", shown(email)));
+            credentials::login(email, &credentials::ask_for_password(&asker)?)?
+        }
+        (None, CredentialFiles::None | CredentialFiles::ApiKey(_)) => credentials::ask_for_key(&asker)?,
+    };
+    fits(&given, named)?;
+    if command.account.no_check {
+        credentials::say_untested(output);
+    } else {
+        let until = credentials::test(&config.dstor.url, &given.credentials(), config.dstor.token_lifetime, output)?;
+        credentials::say_taken(until, &given.credentials(), output);
+    }
+    let kept = keep(&given, named, &store)?;
+    output.line(format_args!("stored       {}", shown(&kept)));
+    if let Ok(Some((_, source @ (Source::ApiKeyVariable | Source::LoginVariables)))) =
+        CredentialSources::new(&config, &environment).load()
+    {
+        output.note(format_args!("note: {source} comes before it, as long as that is set"));
+    }
+    Ok(Exit::Fine)
+}
+
+/// Credentials of a file are stored as those that are typed are: what the config names is named already.
+fn in_no_file(given: Given) -> Given {
+    match given {
+        Given::Found(..) | Given::InFile(..) => match given.credentials() {
+            crate::dstor::Credentials::ApiKey(key) => Given::Key(key),
+            crate::dstor::Credentials::Login { email, password } => Given::Login { email, password },
+        },
+        Given::Key(_) | Given::Login { .. } => given,
+    }
+}
+
+/// What the config names comes before what is stored, so it has to be of the same kind.
+fn fits(given: &Given, named: &CredentialFiles) -> Result<(), Failure> {
+    let (what, hint) = match (given, named) {
+        (Given::Key(_), CredentialFiles::Login { .. }) => {
+            ("a login, and this is an API key", "leave the flag out to give the password, or change [dstor] in it")
+        }
+        (Given::Login { .. }, CredentialFiles::ApiKey(_)) => (
+            "a file with an API key, and this is a login",
+            "leave `--email` out to give a key, or change [dstor] in it",
+        ),
+        (Given::Login { email, .. }, CredentialFiles::Login { email: named, .. }) if email != named => {
+            ("another e-mail address", "give that one, or change `email` in it")
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Exit::Usage, format!("the configuration names {what}")).with_hint(hint))
+}
+
+/// Blocking: stores them where they are looked for. Returns the file.
+fn keep(given: &Given, named: &CredentialFiles, store: &Store) -> Result<std::path::PathBuf, Failure> {
+    match (given, named) {
+        (Given::Key(key), CredentialFiles::ApiKey(file)) => {
+            keep_api_key(file, key.expose_secret())?;
+            Ok(file.clone())
+        }
+        (Given::Login { password, .. }, CredentialFiles::Login { password_file, .. }) => {
+            keep_password(password_file, password.expose_secret())?;
+            Ok(password_file.clone())
+        }
+        (Given::Login { email, password }, _) => {
+            store.keep_login(email, password.expose_secret())?;
+            Ok(store.login())
+        }
+        (Given::Key(key), _) => {
+            store.keep_api_key(key.expose_secret())?;
+            Ok(store.api_key())
+        }
+        (Given::Found(..) | Given::InFile(..), _) => Err(Failure::new(Exit::Attention, "they are stored already")),
+    }
+}
+
+pub(super) fn logout(global: &Global, output: &Output) -> Result<Exit, Failure> {
+    let (overrides, environment) = (overrides(global, None), Environment::of_process());
+    let store = Store::beside(&config::config_path(&overrides, &environment)?);
+    // Forgetting comes first, and needs no config that is right.
+    let forgotten = store.forget()?;
+    for file in &forgotten {
+        output.line(format_args!("forgot       {}", shown(file)));
+    }
+    if forgotten.is_empty() {
+        output.line("nothing was stored");
+    }
+    for left in environment.credentials() {
+        output.line(format_args!("left         {left}"));
+    }
+    let config = Config::load_if_any(&overrides, &environment);
+    let named = config.as_ref().ok().map(|config| &config.dstor.credential_files);
+    let left = match named {
+        Some(CredentialFiles::ApiKey(file) | CredentialFiles::Login { password_file: file, .. }) => Some(file),
+        Some(CredentialFiles::None) | None => None,
+    };
+    if let Some(file) = left.filter(|file| file.exists()) {
+        output.line(format_args!("left         {}", shown(file)));
+        output.line("             which the configuration names; remove it yourself");
+    }
+    if let Err(errors) = &config {
+        output.note(format_args!("warning: {}", shown(errors.to_string())));
+        output.note("hint: whatever file with credentials it may name was left");
+    }
+    say_who_goes_on(&config::state_dir(&overrides, &environment)?, output);
+    Ok(Exit::Fine)
+}
+
+/// An agent that runs has an access token, which holds until it ends.
+fn say_who_goes_on(state_dir: &Path, output: &Output) {
+    if !AgentLock::is_held(state_dir) {
+        return;
+    }
+    let until = Status::read(state_dir).ok().and_then(|status| status.dstor.token_expires_at);
+    let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+    output.note(format_args!("note: the agent that runs may go on with its access token{until}; stop it to end that"));
+}
