@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{
     CredentialFiles, CredentialSources, Environment, Source, Store, given_key, given_login, typed_path,
@@ -168,7 +168,6 @@ pub(super) fn ask_for_password(asker: &Asker<'_>) -> Result<SecretString, Failur
 
 /// A login that a person gave.
 pub(super) fn login(email: &str, password: &SecretString) -> Result<Given, Failure> {
-    use secrecy::ExposeSecret as _;
     match given_login(email, password.expose_secret()).map_err(Failure::from).map_err(Failure::of_usage)? {
         Credentials::Login { email, password } => Ok(Given::Login { email, password }),
         Credentials::ApiKey(key) => Ok(Given::Key(key)),
@@ -183,7 +182,6 @@ pub(super) fn in_file(files: CredentialFiles) -> Result<Given, Failure> {
 }
 
 fn key(typed: &SecretString) -> Result<Given, Failure> {
-    use secrecy::ExposeSecret as _;
     match given_key(typed.expose_secret()).map_err(Failure::from).map_err(Failure::of_usage)? {
         Credentials::ApiKey(key) => Ok(Given::Key(key)),
         Credentials::Login { email, password } => Ok(Given::Login { email, password }),

@@ -32,7 +32,7 @@ async fn a_key_is_stored_once_dstor_took_it_and_forgotten_again() {
     assert_eq!(read(&world.places().join("api-key")).trim(), key, "a key that is refused took a good one's place");
 
     let mut logout = asking(&world, &["logout"]);
-    logout.env("DSTOR_API_KEY", &key);
+    logout.env("DSTOR_API_KEY", key);
     let said = world.say(logout);
     assert_eq!(said.code, 0, "{said:?}");
     let forgot = world.places().join("api-key");
@@ -50,7 +50,7 @@ async fn a_login_is_stored_in_place_of_a_key_and_a_half_one_names_the_flag() {
     world.write("a", "x");
     let (email, password) = world.sandbox().login();
     let (email, password) = (email.to_owned(), password.to_owned());
-    let key = world.with_input(asking(&world, &["login", "--api-key-file", "-"]), &world.sandbox().api_key());
+    let key = world.with_input(asking(&world, &["login", "--api-key-file", "-"]), world.sandbox().api_key());
     assert_eq!(key.code, 0, "{key:?}");
     let half = world.say(asking(&world, &["login", "--email", &email]));
     assert_eq!(half.code, 2, "{half:?}");
@@ -107,7 +107,7 @@ async fn what_login_stored_is_never_uploaded_wherever_a_mirror_shows_it() {
         command
     };
     let key = world.sandbox().api_key();
-    assert_eq!(world.with_input(command(&["login", "--api-key-file", "-"]), &key).code, 0);
+    assert_eq!(world.with_input(command(&["login", "--api-key-file", "-"]), key).code, 0);
     world.write("settings/dstor-sync/beside", "x");
     fs::write(config.join("dstor-sync/login"), "a@b\np").expect("written");
     private(&config.join("dstor-sync/login"));
