@@ -8,14 +8,14 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::ledger::{
-    AgentLock, AgentState, Auth, Counts, Ledger, LedgerError, MirrorId, MirrorRow, UNTIL_RESUMED, Watching,
-    set_aside_in,
+    AgentLock, AgentState, Auth, Counts, DIFFERENT, Ledger, LedgerError, MISSING, Millis, MirrorId, MirrorRow,
+    UNTIL_RESUMED, Watching, set_aside_in, written_at,
 };
 use crate::mirror::{EMPTIED, Placement};
 use crate::plan::LEDGER;
 use crate::upload::Clock;
 use crate::verify::{LOOK_AT, NAMES_OTHERWISE, names_otherwise};
-use crate::wording::{JsonPath, time};
+use crate::wording::{JsonPath, JsonTime};
 
 /// The form of the JSON below.
 const SCHEMA: u32 = 1;
@@ -57,6 +57,10 @@ fn refused_configuration(state_dir: &Path) -> Option<String> {
 #[derive(Serialize, Debug)]
 pub struct Status {
     schema: u32,
+    /// When the ledger was last written, while no agent runs: what is told is as of then. Null: one runs, it is as of now.
+    pub as_of: Option<JsonTime>,
+    /// When the next change is due; null: none, or one is by now.
+    pub next_attempt_at: Option<JsonTime>,
     /// The agent.
     pub agent: AgentStatus,
     /// The service.
@@ -76,7 +80,7 @@ pub struct AsideStatus {
     #[serde(flatten)]
     pub path: JsonPath,
     /// When.
-    pub at: String,
+    pub at: JsonTime,
 }
 
 /// The agent.
@@ -87,13 +91,13 @@ pub struct AgentStatus {
     /// Its process, while it runs.
     pub pid: Option<u32>,
     /// When it last started.
-    pub since: Option<String>,
+    pub since: Option<JsonTime>,
     /// Its version.
     pub version: Option<String>,
     /// Whether it was told to pause, or the next one is.
     pub paused: bool,
     /// When it goes on by itself; null: not paused, or until `resume`.
-    pub paused_until: Option<String>,
+    pub paused_until: Option<JsonTime>,
     /// Why it goes on with an older configuration than it was told to read.
     pub config_error: Option<String>,
 }
@@ -108,7 +112,7 @@ pub struct DstorStatus {
     /// Whether the last request was answered; null: none was made.
     pub reachable: Option<bool>,
     /// When the access token expires.
-    pub token_expires_at: Option<String>,
+    pub token_expires_at: Option<JsonTime>,
     /// Requests for a token since the agent started.
     pub token_requests: u64,
     /// The last failure that concerned the whole account.
@@ -130,7 +134,9 @@ pub struct MirrorStatus {
     /// What a person should know about that.
     pub watch_note: Option<String>,
     /// When a full scan last ended well.
-    pub last_scan_at: Option<String>,
+    pub last_scan_at: Option<JsonTime>,
+    /// When dStor last took a file of it.
+    pub last_stored_at: Option<JsonTime>,
     /// What a person should know about the proofs.
     pub proof_note: Option<&'static str>,
     /// Files by state.
@@ -177,12 +183,14 @@ pub struct ProblemStatus {
     pub code: String,
     /// For a person.
     pub message: String,
+    /// What a person can do about it.
+    pub hint: &'static str,
     /// Failures so far.
     pub attempts: u32,
     /// Since when.
-    pub since: String,
+    pub since: JsonTime,
     /// When it is tried next.
-    pub next_attempt_at: Option<String>,
+    pub next_attempt_at: Option<JsonTime>,
 }
 
 impl Status {
@@ -191,8 +199,15 @@ impl Status {
     /// # Errors
     /// The ledger's.
     pub fn read(state_dir: &Path) -> Result<Self, LedgerError> {
+        Self::of(&Ledger::open_read_only(&state_dir.join(LEDGER))?, state_dir)
+    }
+
+    /// Blocking: the same, over a connection to the ledger in `state_dir` that is there already.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn of(ledger: &Ledger, state_dir: &Path) -> Result<Self, LedgerError> {
         let path = state_dir.join(LEDGER);
-        let ledger = Ledger::open_read_only(&path)?;
         // The lock first: an agent that ends between the two reads is then told as running, not as dead.
         let is_alive = AgentLock::is_held(state_dir);
         let row = ledger.agent()?;
@@ -206,26 +221,29 @@ impl Status {
         let paused_until = ledger.steering()?.pause_at(Clock.now());
         let problems = ledger.problems(MOST_PROBLEMS)?;
         let path_of = |id| mirrors.iter().find(|mirror| mirror.id == id).map(|mirror| &mirror.settings.path);
+        let (now, outlook) = (Clock.now(), ledger.outlook()?);
         Ok(Self {
             schema: SCHEMA,
+            as_of: written_at(&path).filter(|_| !is_alive).map(|at| JsonTime(millis(at))),
+            next_attempt_at: outlook.next_due_at.filter(|at| *at > now).map(JsonTime),
             set_aside: set_aside_in(&path)
                 .into_iter()
-                .map(|aside| AsideStatus { path: JsonPath::new(&aside.path), at: time(aside.at) })
+                .map(|aside| AsideStatus { path: JsonPath::new(&aside.path), at: JsonTime(aside.at) })
                 .collect(),
             agent: AgentStatus {
                 state,
                 pid: row.as_ref().filter(|_| is_alive).map(|row| row.pid),
-                since: row.as_ref().map(|row| time(row.since)),
+                since: row.as_ref().map(|row| JsonTime(row.since)),
                 version: row.as_ref().map(|row| row.version.clone()),
                 paused: paused_until.is_some(),
-                paused_until: paused_until.filter(|until| *until != UNTIL_RESUMED).map(time),
+                paused_until: paused_until.filter(|until| *until != UNTIL_RESUMED).map(JsonTime),
                 config_error: if is_alive { refused_configuration(state_dir) } else { None },
             },
             dstor: DstorStatus {
                 url: row.as_ref().map(|row| row.url.trim_end_matches('/').to_owned()),
                 auth: row.as_ref().map_or(Auth::Unknown, |row| row.dstor.auth).word(),
                 reachable: row.as_ref().and_then(|row| row.dstor.reachable),
-                token_expires_at: row.as_ref().and_then(|row| row.dstor.token_expires_at).map(time),
+                token_expires_at: row.as_ref().and_then(|row| row.dstor.token_expires_at).map(JsonTime),
                 token_requests: row.as_ref().map_or(0, |row| row.dstor.token_requests),
                 last_error: row.and_then(|row| row.dstor.last_error),
             },
@@ -237,17 +255,18 @@ impl Status {
                     Some(ProblemStatus {
                         path: JsonPath::new(&path),
                         state: problem.state,
+                        hint: what_to_do(&problem.code),
                         code: problem.code,
                         message: problem.message,
                         attempts: problem.attempts,
-                        since: time(problem.since),
-                        next_attempt_at: problem.next_attempt_at.map(time),
+                        since: JsonTime(problem.since),
+                        next_attempt_at: problem.next_attempt_at.map(JsonTime),
                     })
                 })
                 .collect(),
             mirrors: mirrors
                 .into_iter()
-                .map(|mirror| MirrorStatus::read(&ledger, mirror, is_alive))
+                .map(|mirror| MirrorStatus::read(ledger, mirror, is_alive))
                 .collect::<Result<_, LedgerError>>()?,
         })
     }
@@ -273,6 +292,32 @@ impl Status {
                 failed + missing + different > 0 || mirror.watch == Watching::Missing.word()
             })
     }
+}
+
+/// What a person can do about a problem of this code.
+fn what_to_do(code: &str) -> &'static str {
+    match code {
+        "changing" => "nothing: it goes up when it is quiet",
+        "unreachable" | "busy" | "server_error" | "session" => {
+            "nothing: it is tried again by itself; `dstor-sync doctor` looks for the cause"
+        }
+        "unreadable" => "let the user that the agent runs as read it; it is noticed by itself",
+        "mirror_missing" => "mount its disk; `dstor-sync doctor` tells more",
+        "credentials" => "put the right ones in their place; `dstor-sync doctor` tells where they are looked for",
+        "quota" => "look at the account in dStor's dashboard, then `dstor-sync retry`",
+        "too_large_for_dstor" => "leave it out with `exclude`, or split it",
+        "needs_session" => "set `sessions = \"auto\"`, and give the mirror's directory by its path, with `remote`",
+        EMPTIED => "restore it, or `dstor-sync accept PATH` if it is meant to be empty",
+        MISSING | DIFFERENT => "`dstor-sync verify --repair` sends it again from here",
+        "refused" | "protocol" => "change it or leave it out with `exclude`; `dstor-sync retry PATH` tries it as it is",
+        _ => "`dstor-sync why PATH` tells more",
+    }
+}
+
+/// A time of the file system, as the ledger has times.
+fn millis(at: std::time::SystemTime) -> Millis {
+    let since_1970 = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since_1970.as_millis()).unwrap_or(Millis::MAX)
 }
 
 /// The counts. What a killed agent had in its hands waits again.
@@ -301,7 +346,8 @@ impl MirrorStatus {
             remote_id,
             watch: mirror.watching.word(),
             watch_note: mirror.watch_note,
-            last_scan_at: mirror.last_scan_at.map(time),
+            last_scan_at: mirror.last_scan_at.map(JsonTime),
+            last_stored_at: ledger.last_stored_at(mirror.id)?.map(JsonTime),
             proof_note: names_otherwise(looked_at, alike).then_some(NAMES_OTHERWISE),
             files: FileCounts {
                 stored: counts.stored.files,

@@ -37,6 +37,12 @@ impl JsonPath {
         bytes.map_or_else(|| PathBuf::from(&self.path), |bytes| OsString::from_vec(bytes).into())
     }
 
+    /// Whether it lies below `other`. Of two that are both escaped, as far as that shows.
+    #[must_use]
+    pub fn is_below(&self, other: &Self) -> bool {
+        self.path.strip_prefix(&other.path).is_some_and(|rest| rest.starts_with('/') || other.path.ends_with('/'))
+    }
+
     /// For a terminal.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -57,6 +63,35 @@ pub fn shown(text: impl AsRef<OsStr>) -> String {
 #[must_use]
 pub fn time(at: Millis) -> String {
     jiff::Timestamp::from_second(at.div_euclid(1000)).map_or_else(|_| "unknown".into(), |at| at.to_string())
+}
+
+/// A time in JSON, and for people also how far from now it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct JsonTime(pub Millis);
+
+impl Serialize for JsonTime {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&time(self.0))
+    }
+}
+
+impl JsonTime {
+    /// For a person: `2026-01-31T12:00:00Z (3 min ago)`.
+    #[must_use]
+    pub fn shown(self, now: Millis) -> String {
+        format!("{} ({})", time(self.0), distance(self.0, now))
+    }
+}
+
+/// How far a time is from now: `40 s ago`, `in 3 min`. What is less than a second away is `now`.
+#[must_use]
+pub fn distance(at: Millis, now: Millis) -> String {
+    let length = Duration::from_millis(at.abs_diff(now));
+    match (length.as_secs(), at < now) {
+        (0, _) => "now".into(),
+        (_, true) => format!("{} ago", span(length)),
+        (_, false) => format!("in {}", span(length)),
+    }
 }
 
 /// RFC 3339 in UTC with what the file system gives below the second; `None` beyond the years that it can say.
@@ -122,5 +157,15 @@ mod tests {
         let spans = [1, 119, 120, 7500, 400_000].map(|seconds| span(Duration::from_secs(seconds)));
         assert_eq!(spans, ["1 s", "119 s", "2 min", "2 h 5 min", "4 days"]);
         assert_eq!(files(1), "1 file");
+    }
+
+    #[test]
+    fn a_time_is_told_with_how_far_from_now_it_is() {
+        let noon = 1_769_860_800_000;
+        assert_eq!(JsonTime(noon).shown(noon + 40_500), "2026-01-31T12:00:00Z (40 s ago)");
+        assert_eq!(JsonTime(noon).shown(noon - 180_000), "2026-01-31T12:00:00Z (in 3 min)");
+        assert_eq!((distance(noon, noon + 999), distance(noon, noon - 1)), ("now".into(), "now".into()));
+        assert_eq!(distance(Millis::MIN, Millis::MAX), "213503982334 days ago");
+        assert_eq!(serde_json::to_string(&JsonTime(noon)).expect("JSON"), r#""2026-01-31T12:00:00Z""#);
     }
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::ledger::LedgerError;
+use crate::ledger::{LedgerError, Millis};
 use crate::local::uptime;
 use crate::mirror::{Alarm, Alert};
 use crate::plan::Alerts;
@@ -121,7 +121,7 @@ fn problem(status: &Status) -> Option<u64> {
 }
 
 /// When all mirrors were last scanned, if what was found is stored to the last file.
-fn last_scan(status: &Status) -> Option<String> {
+fn last_scan(status: &Status) -> Option<Millis> {
     let is_stored = status.mirrors.iter().all(|mirror| {
         let files = &mirror.files;
         files.pending + files.uploading + files.failed + files.missing + files.different == 0
@@ -129,8 +129,8 @@ fn last_scan(status: &Status) -> Option<String> {
     if !is_stored || status.needs_attention() {
         return None;
     }
-    let scans: Option<Vec<String>> = status.mirrors.iter().map(|mirror| mirror.last_scan_at.clone()).collect();
-    // RFC 3339 in UTC: in the order of time as text. The one that was scanned longest ago speaks for all.
+    let scans: Option<Vec<Millis>> = status.mirrors.iter().map(|mirror| Some(mirror.last_scan_at?.0)).collect();
+    // The one that was scanned longest ago speaks for all.
     scans?.into_iter().min()
 }
 

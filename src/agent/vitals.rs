@@ -88,9 +88,10 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::dstor::Authorities;
     use crate::ledger::{MirrorSettings, Push, Urgency};
-    use crate::mirror::{MirrorPath, Placement, Policy, RemoteDir, Sessions};
-    use crate::plan::{Hold, MirrorPlan, Plan, Works};
+    use crate::mirror::{MirrorPath, Placement, Policy, RemoteDir, Sessions, Timetable};
+    use crate::plan::{Alerts, Hold, MirrorPlan, Plan, Works};
     use crate::upload::Stop;
 
     fn plan(mirror: &Path) -> Plan {
@@ -117,6 +118,9 @@ mod tests {
             retry_max_delay: second,
             shutdown_grace: second,
             read_a_day: None,
+            bandwidth: Timetable::default(),
+            alerts: Alerts::default(),
+            authorities: Authorities::default(),
         }
     }
 

@@ -86,7 +86,7 @@ pub(super) enum Command {
     )]
     Sync(Sync),
     /// Tell what the agent is doing and what needs attention
-    #[command(after_help = "Examples:\n  dstor-sync status\n  dstor-sync status --json | jq .mirrors[0].files")]
+    #[command(after_help = "Examples:\n  dstor-sync status --watch\n  dstor-sync status --json | jq .mirrors[0].files")]
     Status(Status),
     /// List files with their state, hash and link
     #[command(after_help = "Examples:\n  dstor-sync ls ~/Documents/taxes\n  dstor-sync ls --state failed --json")]
@@ -274,6 +274,12 @@ pub(super) struct Status {
     /// As JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// Show it anew whenever it changes, until stopped
+    ///
+    /// On a terminal it is drawn in place, each second. Elsewhere all of it is printed again when something changed; with
+    /// --json an object a line.
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 #[derive(Args)]

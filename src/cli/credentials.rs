@@ -9,7 +9,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{
-    CredentialFiles, CredentialSources, Environment, Source, Store, given_key, given_login, typed_path,
+    CredentialFiles, CredentialSources, Dstor, Environment, Source, Store, given_key, given_login, typed_path,
 };
 use crate::dstor::{Client, ClientOptions, CredentialSource, Credentials};
 use crate::ledger::Millis;
@@ -210,16 +210,17 @@ pub(super) type Until = Option<Millis>;
 ///
 /// # Errors
 /// [`Exit::Credentials`] if it refuses them, [`Exit::Unreachable`] if there is no answer, or none that makes sense.
-pub(super) fn test(
-    url: &Url,
-    credentials: &Credentials,
-    token_lifetime: Duration,
-    output: &Output,
-) -> Result<Until, Failure> {
+pub(super) fn test(url: &Url, dstor: &Dstor, credentials: &Credentials, output: &Output) -> Result<Until, Failure> {
     output.note(format_args!("asking {} …", url.as_str().trim_end_matches('/')));
     let given = copy(credentials);
     let source: CredentialSource = Arc::new(move || Ok(Some(copy(&given))));
-    let options = ClientOptions { url: url.clone(), token_lifetime, credentials: source, stall_timeout: PATIENCE };
+    let options = ClientOptions {
+        url: url.clone(),
+        token_lifetime: dstor.token_lifetime,
+        credentials: source,
+        stall_timeout: PATIENCE,
+        authorities: dstor.authorities()?,
+    };
     let client = Client::new(options).map_err(|error| Failure::new(Exit::Attention, error.to_string()))?;
     let runtime = setup::runtime()?;
     let leased = runtime.block_on(client.tokens().get(None));

@@ -172,7 +172,7 @@ impl First<'_> {
                 credentials::say_untested(self.output);
                 return Ok(given);
             }
-            match credentials::test(url, &given.credentials(), config.dstor.token_lifetime, self.output) {
+            match credentials::test(url, &config.dstor, &given.credentials(), self.output) {
                 Ok(until) => {
                     credentials::say_taken(until, &given.credentials(), self.output);
                     return Ok(given);

@@ -9,7 +9,7 @@ use crate::config::{
 };
 use crate::ledger::AgentLock;
 use crate::status::Status;
-use crate::wording::shown;
+use crate::wording::{shown, time};
 
 use super::args::{Global, Login};
 use super::ask::Asker;
@@ -36,7 +36,7 @@ pub(super) fn login(global: &Global, command: &Login, output: &Output) -> Result
     if command.account.no_check {
         credentials::say_untested(output);
     } else {
-        let until = credentials::test(&config.dstor.url, &given.credentials(), config.dstor.token_lifetime, output)?;
+        let until = credentials::test(&config.dstor.url, &config.dstor, &given.credentials(), output)?;
         credentials::say_taken(until, &given.credentials(), output);
     }
     let kept = keep(&given, named, &store)?;
@@ -139,6 +139,6 @@ fn say_who_goes_on(state_dir: &Path, output: &Output) {
         return;
     }
     let until = Status::read(state_dir).ok().and_then(|status| status.dstor.token_expires_at);
-    let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+    let until = until.map(|until| format!(" until {}", time(until.0))).unwrap_or_default();
     output.note(format_args!("note: the agent that runs may go on with its access token{until}; stop it to end that"));
 }

@@ -10,6 +10,7 @@ use tracing::error;
 use crate::agent::{News, Seen, Vitals};
 use crate::service::Manager;
 use crate::status::Status;
+use crate::upload::Clock;
 
 /// How often the line of `status` is looked at. It is sent where it changed.
 const LOOK: Duration = Duration::from_secs(5);
@@ -47,7 +48,7 @@ async fn tell_status(manager: &Manager, state_dir: &Path) -> Infallible {
         let dir = state_dir.to_owned();
         let read = tokio::task::spawn_blocking(move || Status::read(&dir)).await;
         if let Ok(Ok(status)) = read {
-            let (answer, _) = super::status::answer(&status);
+            let (answer, _) = super::status::answer(&status, Clock.now());
             if answer != told {
                 manager.status(&answer);
                 told = answer;

@@ -52,6 +52,12 @@ impl Output {
         }
     }
 
+    /// Text for a terminal, as it is and at once; `false` if nobody reads on.
+    pub(super) fn draw(&self, text: &str) -> bool {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+    }
+
     /// Whether some of the answer is lost.
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Relaxed)

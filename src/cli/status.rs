@@ -1,8 +1,12 @@
 //! `status`: the answer first, then the numbers, then what to do.
 
+mod watch;
+
+use crate::ledger::Millis;
 use crate::mirror::EMPTIED;
 use crate::status::{MirrorStatus, Status};
-use crate::wording::{bytes, files, shown};
+use crate::upload::Clock;
+use crate::wording::{bytes, distance, files, shown};
 
 use super::args::{Global, Status as Command};
 use super::exit::{Exit, Failure};
@@ -14,11 +18,14 @@ const SHOWN: usize = 10;
 
 pub(super) fn run(global: &Global, command: &Command, output: &Output) -> Result<Exit, Failure> {
     let state_dir = places::state_dir(global, &command.which)?;
+    if command.watch {
+        return watch::run(&state_dir, command.json, output);
+    }
     let status = Status::read(&state_dir)?;
     if command.json {
         output.line(serde_json::to_string_pretty(&status).map_err(std::io::Error::from)?);
     } else {
-        show(&status, output);
+        lines(&status, Clock.now(), output).into_iter().for_each(|line| output.line(line));
     }
     let exit = match (status.is_alive(), status.needs_attention()) {
         (false, _) => Exit::NotRunning,
@@ -33,15 +40,19 @@ pub(super) fn run(global: &Global, command: &Command, output: &Output) -> Result
     Ok(exit)
 }
 
-fn show(status: &Status, output: &Output) {
-    let (answer, tone) = answer(status);
-    output.line(output.paint(&answer, tone));
-    output.line("");
+/// What a person is told, a line each.
+fn lines(status: &Status, now: Millis, output: &Output) -> Vec<String> {
+    let (answer, tone) = answer(status, now);
+    let mut lines = vec![output.paint(&answer, tone)];
+    if let Some(as_of) = status.as_of {
+        lines.push(format!("what is shown is as of {}", as_of.shown(now)));
+    }
+    lines.push(String::new());
     let agent = &status.agent;
-    let since = agent.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
+    let since =
+        agent.since.filter(|_| status.is_alive()).map(|at| format!(" since {}", at.shown(now))).unwrap_or_default();
     let pid = agent.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
-    let since = if status.is_alive() { since } else { String::new() };
-    output.line(format_args!("agent    {}{since}{pid}", agent.state));
+    lines.push(format!("agent    {}{since}{pid}", agent.state));
     let dstor = &status.dstor;
     let reach = match dstor.reachable {
         Some(true) => "reachable",
@@ -49,67 +60,83 @@ fn show(status: &Status, output: &Output) {
         None => "not asked yet",
     };
     let url = dstor.url.as_deref().map_or("—".into(), shown);
-    output.line(format_args!("dStor    {url}, {reach}, credentials {}", dstor.auth));
+    lines.push(format!("dStor    {url}, {reach}, credentials {}", dstor.auth));
     if let Some(error) = &dstor.last_error {
-        output.line(format_args!("         {}", shown(error)));
+        lines.push(format!("         {}", shown(error)));
     }
     for mirror in &status.mirrors {
-        show_mirror(mirror, status.is_alive(), output);
+        lines.extend(mirror_lines(mirror, status.is_alive(), now, output));
     }
     for aside in &status.set_aside {
-        output.line(output.paint(
-            &format!(
-                "ledger   was damaged at {}, and begun anew; look at its disk, then remove {}*",
-                aside.at,
-                aside.path.shown()
-            ),
-            Tone::Bad,
-        ));
+        let when = aside.at.shown(now);
+        let what = format!(
+            "ledger   was damaged at {when}, and begun anew; look at its disk, then remove {}*",
+            aside.path.shown()
+        );
+        lines.push(output.paint(&what, Tone::Bad));
     }
+    lines.extend(problem_lines(status, now, output));
+    lines
+}
+
+/// Each problem, and what to do once for all of a kind that follow each other.
+fn problem_lines(status: &Status, now: Millis, output: &Output) -> Vec<String> {
+    let mut lines = Vec::new();
     if status.problems.is_empty() {
-        return;
+        return lines;
     }
-    output.line("");
-    for problem in status.problems.iter().take(SHOWN) {
+    lines.push(String::new());
+    let told = &status.problems[..status.problems.len().min(SHOWN)];
+    for (at, problem) in told.iter().enumerate() {
         let tone = if matches!(problem.state, "failed" | "stored") { Tone::Bad } else { Tone::Busy };
-        let next = problem.next_attempt_at.as_deref().map(|at| format!("; next try {at}")).unwrap_or_default();
-        output.line(format_args!(
+        let next = problem.next_attempt_at.filter(|next| next.0 > now);
+        let next = next.map(|next| format!("; next try {}", distance(next.0, now))).unwrap_or_default();
+        lines.push(format!(
             "{}  {}: {}{next}",
             output.paint(&format!("{:<8}", problem.state), tone),
             problem.path.shown(),
             shown(&problem.message)
         ));
+        if told.get(at + 1).is_none_or(|after| after.hint != problem.hint) {
+            lines.push(format!("          {} {}", output.paint("hint:", Tone::Faint), problem.hint));
+        }
     }
     if status.problems.len() > SHOWN {
         let more = status.problems.len() - SHOWN;
-        output.line(format_args!(
+        lines.push(format!(
             "… and {more} more: `dstor-sync ls --state failed`, `dstor-sync ls --state pending`, `dstor-sync verify`"
         ));
     }
+    lines
 }
 
-fn show_mirror(mirror: &MirrorStatus, is_alive: bool, output: &Output) {
+fn mirror_lines(mirror: &MirrorStatus, is_alive: bool, now: Millis, output: &Output) -> Vec<String> {
     let remote = match (&mirror.remote, mirror.remote_id) {
         (Some(path), _) if path.is_empty() => "/".to_owned(),
         (Some(path), _) => shown(path),
         (None, Some(id)) => format!("#{id}"),
         (None, None) => "?".to_owned(),
     };
-    let scanned = mirror.last_scan_at.as_deref().unwrap_or("never");
-    output.line(format_args!("mirror   {} → {remote}", mirror.path.shown()));
-    output.line(format_args!("         watched by {}, last full scan {scanned}", watch_word(mirror.watch, is_alive)));
+    let scanned = mirror.last_scan_at.map_or("never".to_owned(), |at| at.shown(now));
+    let mut lines = vec![
+        format!("mirror   {} → {remote}", mirror.path.shown()),
+        format!("         watched by {}, last full scan {scanned}", watch_word(mirror.watch, is_alive)),
+    ];
     if let Some(note) = &mirror.watch_note {
-        output.line(output.paint(&format!("         {}", shown(note)), Tone::Busy));
+        lines.push(output.paint(&format!("         {}", shown(note)), Tone::Busy));
     }
     let counts = &mirror.files;
-    output.line(format_args!(
+    lines.push(format!(
         "         {} stored ({}), {} of them proved",
         files(counts.stored),
         bytes(mirror.bytes.stored),
         counts.proved
     ));
+    if let Some(at) = mirror.last_stored_at {
+        lines.push(format!("         last stored {}", at.shown(now)));
+    }
     if let Some(note) = mirror.proof_note {
-        output.line(format_args!("         {note}"));
+        lines.push(format!("         {note}"));
     }
     let others = [
         (counts.pending, "pending"),
@@ -123,8 +150,9 @@ fn show_mirror(mirror: &MirrorStatus, is_alive: bool, output: &Output) {
     let others: Vec<String> =
         others.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
     if !others.is_empty() {
-        output.line(format_args!("         {}", others.join(", ")));
+        lines.push(format!("         {}", others.join(", ")));
     }
+    lines
 }
 
 fn watch_word(watch: &str, is_alive: bool) -> &str {
@@ -137,7 +165,7 @@ fn watch_word(watch: &str, is_alive: bool) -> &str {
 }
 
 /// One line: whether all is well, and if not, what it needs.
-pub(super) fn answer(status: &Status) -> (String, Tone) {
+pub(super) fn answer(status: &Status, now: Millis) -> (String, Tone) {
     let sum = |of: fn(&MirrorStatus) -> u64| status.mirrors.iter().map(of).sum::<u64>();
     let failed = sum(|mirror| mirror.files.failed);
     let waiting = sum(|mirror| mirror.files.pending + mirror.files.uploading);
@@ -182,15 +210,17 @@ pub(super) fn answer(status: &Status) -> (String, Tone) {
         return ("needs you: see below".into(), Tone::Bad);
     }
     if status.agent.paused {
-        let end = status.agent.paused_until.as_deref().unwrap_or("`dstor-sync resume`");
+        let end = status.agent.paused_until.map_or("`dstor-sync resume`".to_owned(), |at| at.shown(now));
         return (format!("paused until {end}: {waiting} waiting"), Tone::Busy);
     }
+    let next = status.next_attempt_at.filter(|at| at.0 > now && waiting > 0);
+    let next = next.map(|at| format!(", the next try {}", distance(at.0, now))).unwrap_or_default();
     if waiting > 0 && status.dstor.reachable == Some(false) {
-        return (format!("dStor cannot be reached; {waiting} waiting"), Tone::Busy);
+        return (format!("dStor cannot be reached; {waiting} waiting{next}"), Tone::Busy);
     }
     match (status.agent.state, waiting) {
         ("starting", _) => ("starting: the first scan is under way".into(), Tone::Busy),
         (_, 0) => ("in sync".into(), Tone::Good),
-        (_, waiting) => (format!("working: {waiting} waiting"), Tone::Busy),
+        (_, waiting) => (format!("working: {waiting} waiting{next}"), Tone::Busy),
     }
 }

@@ -183,7 +183,12 @@ impl Ledger {
 
 /// Reads all of a database, and the order of what is in it.
 pub(super) fn check(db: &Connection) -> Result<(), LedgerError> {
-    let said: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    check_with(db, "integrity_check")
+}
+
+/// The same, by the pragma of this name.
+pub(super) fn check_with(db: &Connection, pragma: &str) -> Result<(), LedgerError> {
+    let said: String = db.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))?;
     if said == "ok" {
         return Ok(());
     }

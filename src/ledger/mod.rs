@@ -5,6 +5,7 @@
 //! [`AgentLock`] writes.
 
 mod changes;
+mod checkup;
 mod copy;
 mod due;
 mod emptied;
@@ -34,6 +35,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 pub use changes::{Claim, Push, Urgency};
+pub use checkup::written_at;
 pub use copy::{CopyError, Interrupt, copied_at, discard_copy, make_copy};
 pub use due::{HELD, Outlook};
 pub use entries::{Entry, EntryState};
@@ -61,16 +63,18 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0003_stragglers.sql")),
     M::up(include_str!("../../migrations/0004_steering.sql")),
     M::up(include_str!("../../migrations/0005_breaks.sql")),
+    M::up(include_str!("../../migrations/0006_latest.sql")),
 ];
 /// What a ledger of an earlier form lacks, for those who only look: what each form after the first has more, empty, on
 /// this connection alone. They may meet a ledger whose agent is older than they are (F10).
-const FOR_EARLIER_FORMS: [&str; 4] = [
+const FOR_EARLIER_FORMS: [&str; 5] = [
     "CREATE TEMP TABLE readings (directory_id INTEGER, name BLOB, read_at INTEGER, found INTEGER)",
     // Nobody who only looks asks for stragglers.
     "",
     "CREATE TEMP TABLE steering AS SELECT 1 AS id, NULL AS paused_until, 0 AS scans_asked, 0 AS retries_asked",
     // Nobody who only looks asks for breaks.
     "",
+    "CREATE TEMP TABLE latest (mirror_id INTEGER, stored_at INTEGER)",
 ];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.
 const DIRECTORIES_REMEMBERED: usize = 10_000;
@@ -294,7 +298,7 @@ impl Ledger {
             opened => opened?,
         };
         ledger.db.busy_timeout(Duration::from_secs(10))?;
-        if ledger.db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
+        if ledger.form()? == 0 {
             return Err(LedgerError::None(path.to_owned()));
         }
         Ok(ledger)
@@ -316,12 +320,16 @@ impl Ledger {
     /// # Errors
     /// As SQLite says.
     pub fn is_of_an_older_form(&self) -> Result<bool, LedgerError> {
-        let form: i64 = self.db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        Ok(form < MIGRATIONS.len() as i64)
+        Ok(self.form()? < Self::NEWEST_FORM)
     }
 
     /// Opens an existing file after making sure that it is a ledger this version can read.
     fn open_any(path: &Path, flags: OpenFlags) -> Result<Self, LedgerError> {
+        Self::open_as(path, path, flags)
+    }
+
+    /// The same, where SQLite is to be given the file at `path` by another name.
+    fn open_as(path: &Path, name: &Path, flags: OpenFlags) -> Result<Self, LedgerError> {
         let broken = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) if !rescue::was_ours(path) => LedgerError::Foreign(path.to_owned()),
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
@@ -329,7 +337,7 @@ impl Ledger {
             }
             _ => source.into(),
         };
-        let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(broken)?;
+        let db = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(broken)?;
         let number = |pragma: &str| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(broken);
         let (found, known) = (number("user_version")?, MIGRATIONS.len() as i64);
         let ours = number("application_id")? == APPLICATION_ID;

@@ -153,6 +153,7 @@ impl Ledger {
             Settlement::NothingBelow => self.forget_below(claim.mirror, &claim.path)?,
             Settlement::Stored(stored) => {
                 self.put_stored(key, stored)?;
+                self.put_latest(claim.mirror, stored.at)?;
                 self.forget_reason(key)?;
                 self.forget_below(claim.mirror, &claim.path)?;
             }

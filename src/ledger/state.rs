@@ -254,6 +254,29 @@ impl Ledger {
         Ok(counts)
     }
 
+    /// Records that dStor took a file of a mirror at `at`.
+    pub(super) fn put_latest(&self, mirror: MirrorId, at: Millis) -> Result<(), LedgerError> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO latest (mirror_id, stored_at) VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET stored_at = excluded.stored_at",
+            )?
+            .execute((mirror.0, at))?;
+        Ok(())
+    }
+
+    /// When dStor last took a file of a mirror; `None`: never, or an older agent did not say.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn last_stored_at(&self, mirror: MirrorId) -> Result<Option<Millis>, LedgerError> {
+        Ok(self
+            .db
+            .prepare_cached("SELECT stored_at FROM latest WHERE mirror_id = ?1")?
+            .query_row([mirror.0], |row| row.get(0))
+            .optional()?)
+    }
+
     /// At most `limit` paths that failed, then as many that dStor does not give back as they were stored, then as many
     /// that wait after a failure.
     ///

@@ -131,10 +131,11 @@ fn what_status_asks_begins_with_the_few_that_have_a_reason() {
         assert_eq!(world.ledger.problems(10).expect("read").len(), 1);
         world.ledger.count_bad(world.mirror).expect("read");
         world.ledger.naming(world.mirror, 20).expect("read");
+        world.ledger.last_stored_at(world.mirror).expect("read");
         world.ledger.steering().expect("read");
         world.ledger.outlook().expect("read");
     });
-    assert!(plans.len() >= 9, "{plans:?}");
+    assert!(plans.len() >= 10, "{plans:?}");
     for (sql, steps) in plans {
         // One directory after the other is all files as well, unless a few are enough.
         let each_directory = |step: &String| step == "SEARCH f USING PRIMARY KEY (directory_id=?)";

@@ -179,7 +179,7 @@ fn of_the_first_form(path: &Path) {
         .db
         .execute_batch(
             "DROP TRIGGER file_stored_anew; DROP TRIGGER file_not_to_be_read; DROP TABLE readings; DROP TABLE stragglers;
-             DROP TABLE steering; ALTER TABLE changes DROP COLUMN breaks; PRAGMA user_version = 1",
+             DROP TABLE steering; ALTER TABLE changes DROP COLUMN breaks; DROP TABLE latest; PRAGMA user_version = 1",
         )
         .expect("made old");
     let (dir, file) = (world.dir, "ledger.db");
@@ -210,6 +210,7 @@ fn a_ledger_of_the_first_form_is_brought_to_this_one_with_all_that_is_in_it() {
     let mirror = ledger.active_mirrors().expect("mirrors")[0].id;
     assert_eq!(ledger.count_bad(mirror).expect("counted"), (1, 0));
     assert_eq!(ledger.counts(mirror).expect("counts").stored.files, 1);
+    assert!(ledger.last_stored_at(mirror).expect("looked").is_some());
 }
 
 // D9, F10: the agent that runs may be older than the command that asks.
