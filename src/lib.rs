@@ -15,6 +15,7 @@
 //! | [`verify`] | which stored files are read back, and what follows from what comes |
 //! | [`status`], [`sync`], [`agent`] | what a user can ask for |
 //! | [`config`] | file, environment and flags, validated |
+//! | [`doctor`] | what is looked at on the day something is wrong, and what to do |
 //! | [`service`] | service managers: what they are told, and how the agent becomes one of their services |
 //! | [`sandbox`] | dStor's API as a small server on loopback, for trying and testing |
 //! | [`cli`] | arguments, output, exit statuses, signals; nothing else prints |
@@ -44,6 +45,8 @@ pub mod sync;
 pub mod agent;
 
 pub mod config;
+
+pub mod doctor;
 
 pub mod service;
 

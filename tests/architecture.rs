@@ -22,13 +22,14 @@ const PLAN: &[(&str, &[&str])] = &[
     ("sync", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal"]),
     ("agent", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal", "verify", "status"]),
     ("config", &["mirror", "dstor"]),
+    ("doctor", &["mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "verify", "status", "config"]),
     ("service", &[]),
     ("sandbox", &["mirror", "dstor"]), // of dstor only wire: see `check`
     (
         "cli",
         &[
             "mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "status", "sync",
-            "agent", "config", "service", "sandbox",
+            "agent", "config", "doctor", "service", "sandbox",
         ],
     ),
     ("main", &["cli"]),

@@ -6,6 +6,7 @@ mod architecture;
 mod broken_off;
 mod cli;
 mod client;
+mod doctor;
 mod edges;
 mod failures;
 mod faults;

@@ -15,7 +15,7 @@ use crate::world::World;
 
 impl World {
     /// Has the program talk to this address instead of the sandbox's.
-    fn point_to(&mut self, url: &str) {
+    pub(crate) fn point_to(&mut self, url: &str) {
         let line = self.config().lines().find(|line| line.starts_with("url = ")).expect("an address").to_owned();
         self.set_config(self.config().replace(&line, &format!("url = \"{url}\"")));
     }

@@ -116,6 +116,15 @@ pub(super) enum Command {
         after_help = "Examples:\n  dstor-sync verify --read ~/Documents\n  dstor-sync verify --read --sample 5% --repair\n\nExit status: 0 all that was looked at is proved, 1 something is missing, different or not proved,\n3 there is no ledger, 5 dStor gave no answer for some."
     )]
     Verify(Verify),
+    /// Look for what is wrong, and tell what to do
+    ///
+    /// Looks at the configuration, credentials, the way to dStor, the clock, the ledger and its disk, the agent and its
+    /// service, the mirrors and how they are watched. Changes nothing, and asks dStor for nothing but an access token.
+    /// Works without a configuration, a network or an agent: what cannot be looked at is said.
+    #[command(
+        after_help = "Examples:\n  dstor-sync doctor\n  dstor-sync doctor --offline --json\n\nExit status, by what has to be seen to first: 78 the configuration, 4 credentials,\n1 anything else for a person, 5 the network or dStor, 0 nothing (notes may be there)."
+    )]
+    Doctor(Doctor),
     /// Look at the configuration
     #[command(after_help = "Examples:\n  dstor-sync config check\n  dstor-sync config show")]
     Config {
@@ -391,6 +400,18 @@ pub(super) struct Verify {
     #[arg(long)]
     pub(super) repair: bool,
     /// As JSON, one object a line, the summary last
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Ask nothing of the network
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// As JSON
     #[arg(long)]
     pub(super) json: bool,
 }

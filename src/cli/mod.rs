@@ -7,6 +7,7 @@ mod ask;
 mod completions;
 mod config;
 mod credentials;
+mod doctor;
 mod exit;
 mod init;
 mod log;
@@ -87,6 +88,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Why(command) => why::run(&global, &command, output),
         Command::Verify(command) => verify::run(&global, &command, output),
         Command::Wait(command) => wait::run(&global, &command, output),
+        Command::Doctor(command) => doctor::run(&global, &command, output),
         Command::Config { command: ConfigCommand::Check } => config::check(&global, output),
         Command::Config { command: ConfigCommand::Show } => config::show(&global, output),
         Command::Root { command: RootCommand::Accept(command) } => root::accept(&global, &command, output),

@@ -77,7 +77,7 @@ impl Drafting {
     /// Why nothing can run by it.
     pub(super) fn read(&self) -> Result<(Config, Vec<String>), Failure> {
         let config = Config::load(&self.overrides, &self.environment)?;
-        let mut warnings = config.warnings();
+        let mut warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
         warnings.extend(never_seen(&config, &self.state_dir()?)?);
         if !self.overrides.sandbox {
             // Asked once now, so that a file that others can read is refused before anything begins.

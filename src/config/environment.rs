@@ -50,7 +50,7 @@ impl Environment {
     }
 
     /// The value of `name`. Empty counts as not set, as scripts and the XDG base directories have it.
-    pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
+    pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 }

@@ -191,6 +191,21 @@ impl Default for Alerts {
     }
 }
 
+/// Something that is allowed and yet may not be what was meant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Warning {
+    /// What there is.
+    pub what: String,
+    /// What follows from it, or what to do.
+    pub so: String,
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.so)
+    }
+}
+
 impl Default for Dstor {
     fn default() -> Self {
         Self {
@@ -287,6 +302,14 @@ impl Mirror {
     }
 }
 
+/// The address of a dStor, where there is no file to name one.
+///
+/// # Errors
+/// [`ConfigError`] if it is none, or credentials sent there could be overheard.
+pub fn service_url(text: &str) -> Result<Url, ConfigError> {
+    sections::parse_url("the address of dStor", text)
+}
+
 impl Config {
     /// Blocking: reads the config and validates all of it.
     ///
@@ -318,44 +341,39 @@ impl Config {
         self.mirrors.iter().filter(|mirror| !mirror.path.is_dir()).collect()
     }
 
-    /// Blocking: what is allowed and yet may not be what was meant, a sentence each.
+    /// Blocking: what is allowed and yet may not be what was meant.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for (at, mirror) in self.mirrors.iter().enumerate() {
+            let path = quoted(&mirror.path);
             for (what, file) in self.own_files() {
                 if places::resolve(file).starts_with(&mirror.path) {
-                    warnings.push(format!(
-                        "the mirror {} holds {what} {}: it is left out, but copies that an editor makes of it are not",
-                        quoted(&mirror.path),
-                        quoted(file)
-                    ));
+                    warnings.push(Warning {
+                        what: format!("the mirror {path} holds {what} {}", quoted(file)),
+                        so: "it is left out, but copies that an editor makes of it are not".into(),
+                    });
                 }
             }
             for secret in mirror.secrets() {
-                warnings.push(format!(
-                    "the mirror {} holds {}, which is for no one else: unless `exclude` names it, it is uploaded, and \
-                     whoever has its hash can read it",
-                    quoted(&mirror.path),
-                    quoted(secret)
-                ));
+                warnings.push(Warning {
+                    what: format!("the mirror {path} holds {}, which is for no one else", quoted(secret)),
+                    so: "unless `exclude` names it, it is uploaded, and whoever has its hash can read it".into(),
+                });
             }
             if let Placement::Id(id) = mirror.policy.placement {
-                warnings.push(format!(
-                    "the mirror {} goes to the dStor directory #{id} by its number: files in subdirectories are skipped; \
-                     give `remote` to mirror them too",
-                    quoted(&mirror.path)
-                ));
+                warnings.push(Warning {
+                    what: format!("the mirror {path} goes to the dStor directory #{id} by its number"),
+                    so: "files in subdirectories are skipped; give `remote` to mirror them too".into(),
+                });
             }
             let same = |other: &&Mirror| other.policy.placement == mirror.policy.placement;
             if let Some(other) = self.mirrors[..at].iter().find(same) {
-                warnings.push(format!(
-                    "the mirrors {} and {} go to the same dStor directory {}: files of the same name take each other's \
-                     place there",
-                    quoted(&other.path),
-                    quoted(&mirror.path),
-                    quoted(mirror.policy.placement.to_string())
-                ));
+                let (other, there) = (quoted(&other.path), quoted(mirror.policy.placement.to_string()));
+                warnings.push(Warning {
+                    what: format!("the mirrors {other} and {path} go to the same dStor directory {there}"),
+                    so: "files of the same name take each other's place there".into(),
+                });
             }
         }
         warnings

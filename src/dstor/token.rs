@@ -30,6 +30,8 @@ pub struct TokenFacts {
     pub expires_at: Option<i64>,
     /// Requests for a token so far.
     pub requests: u64,
+    /// How many seconds this machine's clock is ahead of the service's, by its last answer; negative: behind.
+    pub clock_ahead: Option<i64>,
 }
 
 /// A token that goes with requests. Its `Debug` hides it.
@@ -160,6 +162,10 @@ impl TokenSource {
         let expiration = now + self.lifetime;
         let request = request.header(wire::EXPIRATION, expiration.as_secs()).timeout(self.timeout);
         let answered = Answered::read(request.send().await.map_err(error::of_transport)?).await?;
+        let then = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // It was written at some time between the two, whatever the answer says.
+        let ahead = answered.plain().date.and_then(wire::date).map(|date| seconds((now + then) / 2) - date);
+        self.facts.send_modify(|facts| facts.clock_ahead = ahead);
         let now = seconds(now);
         let token = SecretString::from(answered.plain().of_token_request(asked_with, now)?);
         let lifetime = wire::Claims::of(token.expose_secret()).map(|claims| claims.lifetime(now));

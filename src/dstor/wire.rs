@@ -269,6 +269,13 @@ pub fn retry_after(value: &str, date: Option<&str>, now: i64) -> Option<Duration
     at.duration_since(from).ok().filter(|wait| !wait.is_zero())
 }
 
+/// The time in an answer's `Date`, in seconds since 1970.
+#[must_use]
+pub fn date(value: &str) -> Option<i64> {
+    let at = httpdate::parse_http_date(value.trim()).ok()?;
+    i64::try_from(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,6 +355,14 @@ mod tests {
         for garbage in ["", "soon", "-1", "1.5", "0", "99999999999999999999999"] {
             assert_eq!(retry_after(garbage, None, 0), None, "{garbage:?}");
         }
+    }
+
+    #[test]
+    fn a_date_is_read_in_all_forms_that_http_has() {
+        for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", " Sun Nov  6 08:49:37 1994 "] {
+            assert_eq!(date(text), Some(784_111_777), "{text}");
+        }
+        assert_eq!(date("yesterday"), None);
     }
 
     // B17

@@ -402,13 +402,17 @@ fn a_ca_file_that_is_not_there_holds_nothing_or_is_open_to_others_is_refused() {
     ");
 }
 
+fn told(warnings: &[Warning]) -> String {
+    warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn what_is_allowed_and_odd_is_warned_of() {
     let world = World::with(
         "[dstor]\napi_key_file = \"TOP/photos/key\"\n[[mirror]]\npath = \"TOP/c\"\nremote_id = 7\n\
              [[mirror]]\npath = \"TOP/photos\"\n[[mirror]]\npath = \"TOP/docs\"\nremote = \"photos\"",
     );
-    let told = world.config().warnings().join("\n").replace(&world.top.display().to_string(), "TOP");
+    let told = told(&world.config().warnings()).replace(&world.top.display().to_string(), "TOP");
     insta::assert_snapshot!(told, @r"
     the mirror `TOP/c` holds the config `TOP/c/config.toml`: it is left out, but copies that an editor makes of it are not
     the mirror `TOP/c` goes to the dStor directory #7 by its number: files in subdirectories are skipped; give `remote` to mirror them too
@@ -425,7 +429,7 @@ fn what_people_keep_to_themselves_is_warned_of_unless_it_is_left_out() {
         let world = World::with(&format!("[[mirror]]\npath = \"TOP/docs\"\n{more}"));
         fs::create_dir_all(world.top.join("docs/.ssh")).expect("new");
         fs::write(world.top.join("docs/.env"), "x").expect("written");
-        world.config().warnings().join("\n").replace(&world.top.display().to_string(), "TOP")
+        told(&world.config().warnings()).replace(&world.top.display().to_string(), "TOP")
     };
     insta::assert_snapshot!(warnings(""), @r"
     the mirror `TOP/docs` holds `.ssh`, which is for no one else: unless `exclude` names it, it is uploaded, and whoever has its hash can read it
