@@ -168,7 +168,13 @@ mod tests {
         agent.is_proved().await;
         let (go_on, hold) = std::sync::mpsc::channel::<()>();
         let ledger = agent.works.uploader.queue.ledger().clone();
-        let hangs = tokio::spawn(async move { ledger.with(move |_| Ok(hold.recv().is_ok())).await });
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let job = move |_: &crate::ledger::Ledger| {
+            begun.send(()).expect("somebody waits for it");
+            Ok(hold.recv().is_ok())
+        };
+        let hangs = tokio::spawn(async move { ledger.with(job).await });
+        has_begun.await.expect("it has begun");
         assert!(!agent.is_proved_soon().await);
         go_on.send(()).expect("it waits for it");
         assert!(hangs.await.expect("it ended").expect("it went well"));

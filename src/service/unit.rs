@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// The units as they are packaged. In each, [`BINARY`] stands for the program with its arguments.
+/// The units as they are packaged.
 const SYSTEM: &str = include_str!("../../packaging/systemd/dstor-sync@.service");
 const USER: &str = include_str!("../../packaging/systemd/dstor-sync.service");
 const AGENT: &str = include_str!("../../packaging/launchd/cloud.dstor.sync.plist");

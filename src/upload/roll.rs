@@ -129,9 +129,13 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(60), roll.call()).await.expect("all of them answer");
 
         let (go_on, hold) = mpsc::channel::<()>();
-        let hangs = tokio::spawn(
-            roll.present("one that hangs", async move { tokio::task::block_in_place(|| hold.recv().is_ok()) }),
-        );
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let hangs = tokio::spawn(roll.present("one that hangs", async move {
+            begun.send(()).expect("somebody waits for it");
+            // As everything here that may block: the runtime's other tasks go on elsewhere.
+            tokio::task::block_in_place(|| hold.recv().is_ok())
+        }));
+        has_begun.await.expect("it has begun");
         assert!(!is_complete(&roll).await);
         assert_eq!(roll.silent(), ["one that hangs"]);
         go_on.send(()).expect("it waits for it");
