@@ -14,6 +14,7 @@ use crate::config::{
 use crate::dstor::{Client, ClientOptions, CredentialSource, Credentials};
 use crate::ledger::Millis;
 use crate::mirror::Fault;
+use crate::plan::AssembleError;
 use crate::wording::time;
 
 use super::args::Account;
@@ -221,7 +222,7 @@ pub(super) fn test(url: &Url, dstor: &Dstor, credentials: &Credentials, output: 
         stall_timeout: PATIENCE,
         authorities: dstor.authorities()?,
     };
-    let client = Client::new(options).map_err(|error| Failure::new(Exit::Attention, error.to_string()))?;
+    let client = Client::new(options).map_err(AssembleError::Client)?;
     let runtime = setup::runtime()?;
     let leased = runtime.block_on(client.tokens().get(None));
     match leased {

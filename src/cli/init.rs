@@ -223,9 +223,7 @@ impl First<'_> {
         out.line("");
         out.line("Whoever has a file's hash can read the file: content on dStor is public to");
         out.line("those who know its hash. This version does not encrypt.");
-        if self.asker.is_anyone_there() {
-            out.line("");
-        }
+        out.line("");
         Ok(())
     }
 

@@ -85,11 +85,12 @@ async fn what_the_config_names_is_written_by_login_and_left_by_logout() {
 
     let agent = world.start();
     world.write("b", "for which it needs a token");
-    world.until("it has a token", || {
-        let status = world.status();
-        status["agent"]["state"] == "running" && status["mirrors"][0]["files"]["stored"] == 2
-    })
-    .await;
+    world
+        .until("it has a token", || {
+            let status = world.status();
+            status["agent"]["state"] == "running" && status["mirrors"][0]["files"]["stored"] == 2
+        })
+        .await;
     world.until("it says how long", || world.status()["dstor"]["token_expires_at"].is_string()).await;
     let said = world.run(&["logout"]);
     assert_eq!(said.code, 0, "{said:?}");
