@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::terminal::Terminal;
 use super::{listed, read};
 use crate::world::{World, private};
 
@@ -121,4 +122,26 @@ async fn what_login_stored_is_never_uploaded_wherever_a_mirror_shows_it() {
     let pass = world.say(command(&["sync", &world.mirror_text(), "--remote", "Docs"]));
     assert_eq!(pass.code, 0, "{pass:?}");
     assert_eq!(world.remote().keys().collect::<Vec<_>>(), [b"settings/dstor-sync/beside"], "{pass:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_login_asks_for_what_the_config_names_and_shows_nothing_of_it() {
+    let mut world = World::new().await;
+    let (email, password) = world.sandbox().login();
+    let (email, password) = (email.to_owned(), password.to_owned());
+    let line = world.config().lines().find(|line| line.starts_with("api_key_file")).expect("a key").to_owned();
+    let named = format!("email = \"{email}\"\npassword_file = \"secret\"");
+    world.set_config(world.config().replace(&line, &named));
+    let mut login = Terminal::start(&world.command(&["login"]));
+    login.until(&format!("for {email}, which the configuration names"));
+    login.answer("(not shown)", &password);
+    login.until("dStor takes them");
+    assert_eq!(login.end(), Some(0), "{}", login.shown());
+    assert!(!login.shown().contains(&password) && login.echoes());
+    assert_eq!(read(&world.base().join("secret")).trim(), password);
+    assert_eq!(world.run(&["config", "check"]).code, 0);
+    let other = ["login", "--email", "other@example.org", "--password-file", "-"];
+    let other = world.with_input(world.command(&other), "p");
+    assert_eq!(other.code, 2, "{other:?}");
+    assert_eq!(read(&world.base().join("secret")).trim(), password);
 }
