@@ -13,6 +13,7 @@
 //! | [`wording`] | how paths, times and amounts are written |
 //! | [`journal`] | what happened, a line each, for who asks later |
 //! | [`verify`] | which stored files are read back, and what follows from what comes |
+//! | [`restore`] | files from dStor into a directory on this machine |
 //! | [`status`], [`sync`], [`agent`] | what a user can ask for |
 //! | [`config`] | file, environment and flags, validated |
 //! | [`doctor`] | what is looked at on the day something is wrong, and what to do |
@@ -37,6 +38,8 @@ pub mod wording;
 pub mod journal;
 
 pub mod verify;
+
+pub mod restore;
 
 pub mod status;
 

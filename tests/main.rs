@@ -20,6 +20,7 @@ mod matrix;
 mod pty;
 mod reload;
 mod restart;
+mod restore;
 mod roots;
 mod security;
 mod service;

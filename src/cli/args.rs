@@ -125,6 +125,16 @@ pub(super) enum Command {
         after_help = "Examples:\n  dstor-sync doctor\n  dstor-sync doctor --offline --json\n\nExit status, by what has to be seen to first: 78 the configuration, 4 credentials,\n1 anything else for a person, 5 the network or dStor, 0 nothing (notes may be there)."
     )]
     Doctor(Doctor),
+    /// Bring files back from dStor
+    ///
+    /// Rebuilds a mirror, or the files and directories of it that are named, in DEST, from what the ledger knows. Each file is
+    /// asked back by its hash, compared with what was sent, and gets its name only then, with its time and permissions. What
+    /// lies in DEST already is never replaced unless --force says so; what is there and right stays, so a restore that was
+    /// broken off is completed by the same command. It needs no credentials.
+    #[command(
+        after_help = "Examples:\n  dstor-sync restore ~/restored\n  dstor-sync restore /tmp/taxes ~/Documents/taxes --dry-run\n\nExit status: 0 all of it is there, 1 something is missing, different, older or left out,\n3 there is no ledger, 5 dStor gave no answer for some."
+    )]
+    Restore(Restore),
     /// Look at the configuration
     #[command(after_help = "Examples:\n  dstor-sync config check\n  dstor-sync config show")]
     Config {
@@ -412,6 +422,33 @@ pub(super) struct Doctor {
     #[arg(long)]
     pub(super) offline: bool,
     /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Restore {
+    /// The directory to restore into; made if it is not there
+    #[arg(value_name = "DEST")]
+    pub(super) dest: PathBuf,
+    /// Files, and directories with all below them, by their paths in the mirror; none: all of the only mirror
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Also what is no longer in the mirror; a file that is named is brought in any case
+    #[arg(long)]
+    pub(super) gone: bool,
+    /// Replace files and links in DEST that differ
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Let DEST be a mirror, lie in one or hold one
+    #[arg(long)]
+    pub(super) into_mirror: bool,
+    /// Only tell what would be restored
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// As JSON, one object a line, the summary last
     #[arg(long)]
     pub(super) json: bool,
 }

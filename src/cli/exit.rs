@@ -88,7 +88,7 @@ impl Failure {
 }
 
 /// An error with its causes, each once.
-fn told(error: &dyn std::error::Error) -> String {
+pub(super) fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

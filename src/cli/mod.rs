@@ -18,6 +18,7 @@ mod man;
 mod manager;
 mod output;
 mod places;
+mod restore;
 mod root;
 mod sandbox;
 mod service;
@@ -87,6 +88,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Log(command) => log::run(&global, &command, output),
         Command::Why(command) => why::run(&global, &command, output),
         Command::Verify(command) => verify::run(&global, &command, output),
+        Command::Restore(command) => restore::run(&global, &command, output),
         Command::Wait(command) => wait::run(&global, &command, output),
         Command::Doctor(command) => doctor::run(&global, &command, output),
         Command::Config { command: ConfigCommand::Check } => config::check(&global, output),

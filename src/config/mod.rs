@@ -44,7 +44,7 @@ pub use draft::Draft;
 pub use environment::{Environment, Overrides};
 pub use error::{ConfigError, ConfigErrors, shell_word};
 pub use first::{Begun, Secret, remote, typed_path};
-pub use places::{config_path, state_dir};
+pub use places::{Place, Relation, config_path, resolve, state_dir};
 pub use stored::{Store, keep_api_key, keep_password};
 
 use crate::dstor::Authorities;

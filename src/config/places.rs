@@ -148,7 +148,8 @@ fn not_endless(path: PathBuf) -> Result<PathBuf, ConfigError> {
 
 /// Blocking: the absolute `path` without links and dots, as far as it exists. A link to what is not there (a disk that
 /// is not mounted) is followed too, so that a mirror keeps its path when its disk comes and goes.
-pub(super) fn resolve(path: &Path) -> PathBuf {
+#[must_use]
+pub fn resolve(path: &Path) -> PathBuf {
     follow(path, MOST_LINKS)
 }
 
@@ -175,7 +176,7 @@ fn follow(path: &Path, links: usize) -> PathBuf {
 
 /// How one directory lies to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Relation {
+pub enum Relation {
     /// They are one.
     Same,
     /// It lies in the other.
@@ -188,7 +189,7 @@ pub(super) enum Relation {
 ///
 /// Those numbers show what paths do not: a bind mount of a directory or of one above it, or names that differ in case
 /// only. A bind mount of something *below* a mirror does not show.
-pub(super) struct Place {
+pub struct Place {
     path: PathBuf,
     itself: Option<(u64, u64)>,
     lineage: Vec<(u64, u64)>,
@@ -196,13 +197,15 @@ pub(super) struct Place {
 
 impl Place {
     /// Blocking: looks at the resolved `path` and at all above it.
-    pub(super) fn of(path: &Path) -> Self {
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
         let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
         Self { path: path.to_owned(), itself: identity(path), lineage: path.ancestors().filter_map(identity).collect() }
     }
 
     /// How this one lies to `other`; `None`: apart.
-    pub(super) fn to(&self, other: &Self) -> Option<Relation> {
+    #[must_use]
+    pub fn to(&self, other: &Self) -> Option<Relation> {
         if self.path == other.path || (self.itself.is_some() && self.itself == other.itself) {
             Some(Relation::Same)
         } else if self.is_inside(other) {

@@ -14,7 +14,7 @@ pub const DSTORIGNORE: &str = ".dstorignore";
 
 /// Files that editors and office programs make beside the one being edited and remove again. A rule with `!` brings
 /// any of them back.
-const BUILT_IN: [&str; 9] = [
+const BUILT_IN: [&str; 10] = [
     // Vim: swap files and its probe for a writable directory. Emacs: auto-saves and locks. Both: backups.
     ".*.sw[a-px]",
     "/**/4913",
@@ -26,6 +26,8 @@ const BUILT_IN: [&str; 9] = [
     "~$*",
     ".goutputstream-*",
     ".nfs????????????????*",
+    // Ours, while a file is restored.
+    ".dstor-sync-part-????????????????",
 ];
 
 /// Where a rule stands, and what it says.
