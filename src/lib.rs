@@ -14,6 +14,7 @@
 //! | [`journal`] | what happened, a line each, for who asks later |
 //! | [`verify`] | which stored files are read back, and what follows from what comes |
 //! | [`restore`] | files from dStor into a directory on this machine |
+//! | [`manifest`] | the list of all files of a mirror, on dStor itself |
 //! | [`status`], [`sync`], [`agent`] | what a user can ask for |
 //! | [`config`] | file, environment and flags, validated |
 //! | [`doctor`] | what is looked at on the day something is wrong, and what to do |
@@ -40,6 +41,8 @@ pub mod journal;
 pub mod verify;
 
 pub mod restore;
+
+pub mod manifest;
 
 pub mod status;
 

@@ -139,10 +139,23 @@ pub struct MirrorStatus {
     pub last_stored_at: Option<JsonTime>,
     /// What a person should know about the proofs.
     pub proof_note: Option<&'static str>,
+    /// The list of its files that was stored on dStor last; null: none.
+    pub manifest: Option<ManifestStatus>,
     /// Files by state.
     pub files: FileCounts,
     /// Their bytes.
     pub bytes: ByteCounts,
+}
+
+/// A list of a mirror's files on dStor.
+#[derive(Serialize, Debug)]
+pub struct ManifestStatus {
+    /// The hash of its root.
+    pub hash: String,
+    /// When it was stored, or found to be still right.
+    pub published_at: JsonTime,
+    /// Files in it.
+    pub files: u64,
 }
 
 /// Files by state.
@@ -349,6 +362,11 @@ impl MirrorStatus {
             last_scan_at: mirror.last_scan_at.map(JsonTime),
             last_stored_at: ledger.last_stored_at(mirror.id)?.map(JsonTime),
             proof_note: names_otherwise(looked_at, alike).then_some(NAMES_OTHERWISE),
+            manifest: ledger.manifest(mirror.id)?.map(|row| ManifestStatus {
+                hash: row.hash.to_string(),
+                published_at: JsonTime(row.published_at),
+                files: row.files,
+            }),
             files: FileCounts {
                 stored: counts.stored.files,
                 proved: counts.proved.files,

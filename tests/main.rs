@@ -15,6 +15,7 @@ mod ground;
 mod guards;
 mod init;
 mod log;
+mod manifest;
 mod manual;
 mod matrix;
 mod pty;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::mirror::Cid;
 use crate::sandbox::Misbehaviour;
 use crate::verify::Share;
 
@@ -135,6 +136,18 @@ pub(super) enum Command {
         after_help = "Examples:\n  dstor-sync restore ~/restored\n  dstor-sync restore /tmp/taxes ~/Documents/taxes --dry-run\n\nExit status: 0 all of it is there, 1 something is missing, different, older or left out,\n3 there is no ledger, 5 dStor gave no answer for some."
     )]
     Restore(Restore),
+    /// Keep the list of a mirror's files on dStor, too
+    ///
+    /// A machine that is lost takes its ledger with it. A manifest is what a restore needs of it, stored on dStor: with its hash
+    /// alone, `restore --from HASH DEST` brings everything back on a machine that has nothing else. Whoever has the hash can read
+    /// the list and every file in it.
+    #[command(
+        after_help = "Examples:\n  dstor-sync manifest publish\n  dstor-sync manifest show QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o"
+    )]
+    Manifest {
+        #[command(subcommand)]
+        command: ManifestCommand,
+    },
     /// Look at the configuration
     #[command(after_help = "Examples:\n  dstor-sync config check\n  dstor-sync config show")]
     Config {
@@ -414,6 +427,42 @@ pub(super) struct Verify {
     pub(super) json: bool,
 }
 
+#[derive(Subcommand)]
+pub(super) enum ManifestCommand {
+    /// Store the list of what dStor holds of a mirror; prints its hash
+    ///
+    /// Only what changed in it since the last time is sent. Write the hash down where the machine cannot take it along.
+    #[command(after_help = "Examples:\n  dstor-sync manifest publish\n  dstor-sync manifest publish ~/Documents")]
+    Publish(Publish),
+    /// Tell what is in a list
+    #[command(
+        after_help = "Examples:\n  dstor-sync manifest show QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o\n  DSTOR_URL=https://dstor.example dstor-sync manifest show QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o"
+    )]
+    Show(Show),
+}
+
+#[derive(Args)]
+pub(super) struct Publish {
+    /// The mirror's directory; none: the only one
+    #[arg(value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+#[derive(Args)]
+pub(super) struct Show {
+    /// What `manifest publish` printed
+    #[arg(value_name = "HASH", value_parser = hash)]
+    pub(super) hash: Cid,
+    /// Ask the dStor inside `run --sandbox`
+    #[arg(long)]
+    pub(super) sandbox: bool,
+    /// Take it although its hash does not prove that it is the one that was published
+    #[arg(long)]
+    pub(super) unproved: bool,
+}
+
 #[derive(Args)]
 pub(super) struct Doctor {
     #[command(flatten)]
@@ -436,6 +485,12 @@ pub(super) struct Restore {
     pub(super) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) which: Which,
+    /// Restore what the manifest with this hash lists; needs no ledger and no configuration
+    #[arg(long, value_name = "HASH", value_parser = hash, conflicts_with_all = ["paths", "gone"])]
+    pub(super) from: Option<Cid>,
+    /// With --from: although its hash does not prove that it is the one that was published
+    #[arg(long, requires = "from")]
+    pub(super) unproved: bool,
     /// Also what is no longer in the mirror; a file that is named is brought in any case
     #[arg(long)]
     pub(super) gone: bool,
@@ -603,6 +658,10 @@ pub(super) struct Sandbox {
 fn duration(text: &str) -> Result<Duration, String> {
     let length: jiff::SignedDuration = text.parse().map_err(|_| "write it like 30s, 5m or 1h".to_owned())?;
     Duration::try_from(length).map_err(|_| "it cannot be negative".to_owned())
+}
+
+fn hash(text: &str) -> Result<Cid, String> {
+    Cid::parse(text).map_err(|error| error.to_string())
 }
 
 fn share(text: &str) -> Result<Share, String> {

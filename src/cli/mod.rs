@@ -16,8 +16,10 @@ mod logs;
 mod ls;
 mod man;
 mod manager;
+mod manifest;
 mod output;
 mod places;
+mod reach;
 mod restore;
 mod root;
 mod sandbox;
@@ -35,7 +37,7 @@ use std::ffi::OsString;
 
 use clap::Parser as _;
 
-use args::{Arguments, Command, ConfigCommand, RootCommand};
+use args::{Arguments, Command, ConfigCommand, ManifestCommand, RootCommand};
 pub use exit::Exit;
 use exit::Failure;
 use output::Output;
@@ -89,6 +91,10 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Why(command) => why::run(&global, &command, output),
         Command::Verify(command) => verify::run(&global, &command, output),
         Command::Restore(command) => restore::run(&global, &command, output),
+        Command::Manifest { command: ManifestCommand::Publish(command) } => {
+            manifest::publish(&global, &command, output)
+        }
+        Command::Manifest { command: ManifestCommand::Show(command) } => manifest::show(&global, &command, output),
         Command::Wait(command) => wait::run(&global, &command, output),
         Command::Doctor(command) => doctor::run(&global, &command, output),
         Command::Config { command: ConfigCommand::Check } => config::check(&global, output),

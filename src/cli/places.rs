@@ -69,3 +69,19 @@ pub(super) fn find<'a>(mirrors: &'a [MirrorRow], path: &Path) -> Result<(&'a Mir
 pub(super) fn open(state_dir: &Path) -> Result<Ledger, Failure> {
     Ok(Ledger::open_read_only(&state_dir.join(LEDGER))?)
 }
+
+/// The ledger, in this version's form, for a small write beside a running agent.
+pub(super) fn open_for_a_word(state_dir: &Path) -> Result<Ledger, Failure> {
+    let path = state_dir.join(LEDGER);
+    if open(state_dir)?.is_of_an_older_form()? {
+        let Ok(_lock) = AgentLock::take(state_dir) else {
+            return Err(Failure::new(
+                Exit::Attention,
+                "the agent that runs is of an older version, and so is its ledger",
+            )
+            .with_hint("restart the agent with this version"));
+        };
+        drop(Ledger::open(&path)?);
+    }
+    Ok(Ledger::open_for_a_word(&path)?)
+}

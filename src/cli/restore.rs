@@ -5,24 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use reqwest::Url;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::config::{self, Config, Environment, Place, Relation, Upload};
-use crate::dstor::{Client, ClientOptions, CredentialSource};
-use crate::ledger::{AgentLock, Ledger, MirrorRow};
-use crate::mirror::MirrorPath;
+use crate::config::{self, Config, Environment, Place, Relation};
+use crate::ledger::MirrorRow;
+use crate::manifest::{Unlisted, fetch};
+use crate::mirror::{Cid, MirrorPath};
 use crate::plan::LEDGER;
 use crate::restore::{Dest, EndedBy, Fate, Guarded, Item, Listed, Over, Pass, Scope, Summary, list};
-use crate::sandbox::Sandbox;
-use crate::upload::Gate;
+use crate::upload::{Gate, Stop};
 use crate::wording::{JsonPath, bytes, files, shown};
 
 use super::args::{Global, Restore};
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, told};
 use super::output::{Output, Tone};
-use super::{logs, places, setup, signals};
+use super::reach::{Reach, With};
+use super::{logs, manifest, places, setup, signals};
 
 /// The form of the lines below.
 const SCHEMA: u32 = 1;
@@ -84,9 +83,9 @@ struct Tally {
 /// Everything that a run works with.
 struct Run<'a> {
     output: &'a Output,
+    global: &'a Global,
+    command: &'a Restore,
     dest: PathBuf,
-    is_json: bool,
-    is_trial: bool,
     bar: Option<ProgressBar>,
     tally: Tally,
 }
@@ -94,54 +93,12 @@ struct Run<'a> {
 pub(super) fn run(global: &Global, command: &Restore, output: &Output) -> Result<Exit, Failure> {
     logs::start(global, None, output);
     let state_dir = places::state_dir(global, &command.which)?;
-    let ledger = places::open(&state_dir)?;
-    let mirrors = ledger.active_mirrors()?;
-    let (mirror, paths) = scope(&mirrors, &command.paths)?;
     let dest = config::resolve(&std::path::absolute(&command.dest)?);
-    let guarded = guarded(global, command, &dest, &mirrors)?;
-    let over = if command.force { Over::All } else { Over::Nothing };
-    let opened = if command.dry_run { Dest::look(&dest, over, guarded) } else { Dest::open(&dest, over, guarded) };
-    let opened = opened.map_err(|error| Failure::new(Exit::Attention, super::exit::told(&error)))?;
-    let scope =
-        Scope { mirror: mirror.id, paths, with_gone: command.gone, longest: mirror.settings.policy.max_file_size };
-    let mut run =
-        Run { output, dest, is_json: command.json, is_trial: command.dry_run, bar: None, tally: Tally::default() };
-    if output.is_interactive() && !global.quiet && !command.json {
-        let count = |path| ledger.count_holdings(mirror.id, path);
-        run.bar = Some(bar(scope.paths.iter().map(count).sum::<Result<u64, _>>()?));
+    let run = Run { output, global, command, dest, bar: None, tally: Tally::default() };
+    match &command.from {
+        None => run.from_ledger(&state_dir),
+        Some(hash) => run.from_manifest(hash, &state_dir),
     }
-    let (stop, signal) = signals::listen()?;
-    let runtime = setup::runtime()?;
-    let ended = runtime.block_on(async {
-        let sandbox = start_sandbox(mirror, &state_dir).await?;
-        let (client, workers) = client(global, mirror, &ledger, sandbox.as_ref())?;
-        let (send, items) = mpsc::channel(AHEAD);
-        let path = state_dir.join(LEDGER);
-        let listing = tokio::task::spawn_blocking(move || list(path, &scope, &send));
-        let gate = Gate::new(workers);
-        let pass = Pass {
-            dest: Arc::new(opened),
-            client: &client,
-            gate: &gate,
-            at_a_time: workers,
-            is_trial: command.dry_run,
-        };
-        let summary = pass.run(items, &mut |item, fate| run.tell(item, fate), stop).await;
-        let listed = listing.await.map_err(std::io::Error::other)?;
-        if let Some(sandbox) = sandbox {
-            sandbox.stop().await;
-        }
-        Ok::<_, Failure>((summary, listed))
-    });
-    runtime.shutdown_timeout(GOODBYE);
-    if let Some(bar) = &run.bar {
-        bar.finish_and_clear();
-    }
-    let (summary, listed) = ended?;
-    let listed = listed?;
-    let is_short = run.told_of_all(command, &listed);
-    run.conclude(&summary)?;
-    Ok(run.exit(&summary, &signal, is_short))
 }
 
 /// The mirror that everything named lies in, and where.
@@ -217,40 +174,130 @@ fn guarded(global: &Global, command: &Restore, dest: &Path, mirrors: &[MirrorRow
     Ok(guarded)
 }
 
-/// The sandbox that an agent keeps inside, where no such agent runs.
-async fn start_sandbox(mirror: &MirrorRow, state_dir: &Path) -> Result<Option<Sandbox>, Failure> {
-    if mirror.settings.service != places::SANDBOX || AgentLock::is_held(state_dir) {
-        return Ok(None);
-    }
-    Ok(Some(setup::start_sandbox(state_dir).await?))
-}
-
-/// A client of the dStor that stored the mirror, whatever the configuration says by now, and how many files it is asked for at
-/// a time.
-fn client(
-    global: &Global,
-    mirror: &MirrorRow,
-    ledger: &Ledger,
-    sandbox: Option<&Sandbox>,
-) -> Result<(Client, usize), Failure> {
-    let url = match (sandbox, mirror.settings.service.as_str()) {
-        (Some(sandbox), _) => sandbox.url(),
-        (None, places::SANDBOX) => ledger.agent()?.map(|agent| agent.url).unwrap_or_default(),
-        (None, service) => service.to_owned(),
-    };
-    let url = Url::parse(&url)
-        .map_err(|_| Failure::new(Exit::Attention, "the mirror does not say which dStor it goes to"))?;
-    // All that it needs of the configuration; mirrors and credentials have no part in it.
-    let loaded = Config::load(&places::overrides(global, None), &Environment::of_process());
-    let (dstor, upload) = loaded.map(|config| (config.dstor, config.upload)).unwrap_or_default();
-    let (authorities, Upload { workers, stall_timeout, .. }) = (dstor.authorities()?, upload);
-    let credentials: CredentialSource = Arc::new(|| Ok(None));
-    let options = ClientOptions { url, token_lifetime: Duration::ZERO, credentials, stall_timeout, authorities };
-    let client = Client::new(options).map_err(|error| Failure::new(Exit::Attention, error.to_string()))?;
-    Ok((client, workers.max(AT_A_TIME)))
-}
-
 impl Run<'_> {
+    fn from_ledger(mut self, state_dir: &Path) -> Result<Exit, Failure> {
+        let ledger = places::open(state_dir)?;
+        let mirrors = ledger.active_mirrors()?;
+        let (mirror, paths) = scope(&mirrors, &self.command.paths)?;
+        let dest = Arc::new(self.open(&mirrors)?);
+        let scope = Scope {
+            mirror: mirror.id,
+            paths,
+            with_gone: self.command.gone,
+            longest: mirror.settings.policy.max_file_size,
+        };
+        let count = |path| ledger.count_holdings(mirror.id, path);
+        self.show_bar(scope.paths.iter().map(count).sum::<Result<u64, _>>()?);
+        let (stop, signal) = signals::listen()?;
+        let runtime = setup::runtime()?;
+        let ended = runtime.block_on(async {
+            let reach = Reach::of(self.global, &mirror.settings.service, state_dir, With::Nothing).await?;
+            let (send, items) = mpsc::channel(AHEAD);
+            let path = state_dir.join(LEDGER);
+            let listing = tokio::task::spawn_blocking(move || list(path, &scope, &send));
+            let gate = Gate::new(reach.upload.workers.max(AT_A_TIME));
+            let summary = self.bring(&reach, &gate, dest, items, stop).await;
+            let listed = listing.await.map_err(std::io::Error::other)?;
+            reach.leave().await;
+            Ok::<_, Failure>((summary, listed?))
+        });
+        runtime.shutdown_timeout(GOODBYE);
+        self.hide_bar();
+        let (summary, listed) = ended?;
+        let is_short = self.told_of_all(&listed);
+        self.conclude(&summary)?;
+        Ok(self.exit(&summary, &signal, is_short))
+    }
+
+    fn from_manifest(mut self, hash: &Cid, state_dir: &Path) -> Result<Exit, Failure> {
+        // There need be none.
+        let mirrors = places::open(state_dir).and_then(|ledger| Ok(ledger.active_mirrors()?)).unwrap_or_default();
+        guarded(self.global, self.command, &self.dest, &mirrors)?;
+        let (stop, signal) = signals::listen()?;
+        let runtime = setup::runtime()?;
+        let ended = runtime.block_on(async {
+            let reach = Reach::of_machine(self.global, self.command.which.sandbox).await?;
+            let gate = Arc::new(Gate::new(reach.upload.workers.max(AT_A_TIME)));
+            let mut stopped = stop.clone();
+            let fetched = tokio::select! {
+                biased;
+                () = Stop::wait(&mut stopped) => return Ok(None),
+                root = manifest::root(&reach, &gate, hash, self.command.unproved) => root?,
+            };
+            self.show_bar(fetched.head()?.files);
+            let dest = Arc::new(self.open(&mirrors)?);
+            let (send, items) = mpsc::channel(AHEAD);
+            let (client, ahead) = (Arc::clone(&reach.client), Arc::clone(&gate));
+            let listing = tokio::spawn(async move { fetch(&client, &ahead, &fetched, &send).await });
+            let summary = self.bring(&reach, &gate, dest, items, stop).await;
+            if matches!(summary.ended_by, Some(EndedBy::Stopped | EndedBy::Full(_))) {
+                listing.abort();
+            }
+            let listed = listing.await.unwrap_or_else(|_| Ok(Unlisted::default()));
+            reach.leave().await;
+            Ok::<_, Failure>(Some((summary, listed)))
+        });
+        runtime.shutdown_timeout(GOODBYE);
+        self.hide_bar();
+        let Some((summary, listed)) = ended? else { return Ok(signal.exit()) };
+        self.conclude(&summary)?;
+        let unlisted = match listed {
+            Ok(unlisted) => unlisted,
+            Err(error) => {
+                let exit = self.exit(&summary, &signal, false);
+                let failure = Failure::from(error);
+                return if exit == Exit::Fine {
+                    Err(failure)
+                } else {
+                    self.output.failure(&failure);
+                    Ok(exit)
+                };
+            }
+        };
+        for (part, why) in &unlisted.parts {
+            self.output.note(format_args!("error: the part `{part}` of the manifest is not to be had: {}", shown(why)));
+        }
+        if unlisted.files > 0 {
+            self.output.note(format_args!(
+                "hint: {} of the list are not known; an older manifest may know them",
+                files(unlisted.files)
+            ));
+        }
+        Ok(self.exit(&summary, &signal, !unlisted.parts.is_empty()))
+    }
+
+    fn open(&self, mirrors: &[MirrorRow]) -> Result<Dest, Failure> {
+        let guarded = guarded(self.global, self.command, &self.dest, mirrors)?;
+        let over = if self.command.force { Over::All } else { Over::Nothing };
+        let open = if self.command.dry_run { Dest::look } else { Dest::open };
+        open(&self.dest, over, guarded).map_err(|error| Failure::new(Exit::Attention, told(&error)))
+    }
+
+    async fn bring(
+        &mut self,
+        reach: &Reach,
+        gate: &Gate,
+        dest: Arc<Dest>,
+        items: mpsc::Receiver<Item>,
+        stop: watch::Receiver<Stop>,
+    ) -> Summary {
+        let at_a_time = reach.upload.workers.max(AT_A_TIME);
+        let pass = Pass { dest, client: &reach.client, gate, at_a_time, is_trial: self.command.dry_run };
+        pass.run(items, &mut |item, fate| self.tell(item, fate), stop).await
+    }
+
+    fn show_bar(&mut self, files: u64) {
+        if self.output.is_interactive() && !self.global.quiet && !self.command.json {
+            self.bar = Some(bar(files));
+        }
+    }
+
+    fn hide_bar(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
     fn tell(&mut self, item: &Item, fate: Option<&Fate>) {
         let tally = &mut self.tally;
         let path_of = |path: &MirrorPath| JsonPath::new(&path.under(&self.dest));
@@ -327,7 +374,7 @@ impl Run<'_> {
 
     /// In JSON of each, else of those of which a person has to know.
     fn line(&self, line: &Line, tone: Option<Tone>) {
-        if self.is_json {
+        if self.command.json {
             return self.output.line(serde_json::to_string(line).unwrap_or_default());
         }
         let Some(tone) = tone else { return };
@@ -345,7 +392,8 @@ impl Run<'_> {
     }
 
     /// Whether there was nothing to some path that was named.
-    fn told_of_all(&mut self, command: &Restore, listed: &[Listed]) -> bool {
+    fn told_of_all(&mut self, listed: &[Listed]) -> bool {
+        let command = self.command;
         let mut is_short = false;
         for (at, found) in listed.iter().enumerate() {
             self.tally.gone += found.gone;
@@ -376,10 +424,10 @@ impl Run<'_> {
         self.tally.bytes_read = summary.bytes;
         let Tally { restored, there, due, kept, missing, different, unknown, failed, .. } = &self.tally;
         let Tally { not_stored, skipped, nonsense, older, bare, gone, bytes_read, .. } = &self.tally;
-        if self.is_json {
+        if self.command.json {
             let last = LastLine { schema: SCHEMA, summary: &self.tally };
             self.output.line(serde_json::to_string(&last).map_err(std::io::Error::from)?);
-        } else if self.is_trial {
+        } else if self.command.dry_run {
             self.output.line(format_args!(
                 "{} would be restored, {there} already there, {kept} left as they are.",
                 files(*due)
@@ -402,7 +450,7 @@ impl Run<'_> {
             self.output.line(format_args!("{text}."));
         }
         let note = |count: u64, what: &str| {
-            if count > 0 && !self.is_json {
+            if count > 0 && !self.command.json {
                 self.output.note(format_args!("{}{what}", files(count)));
             }
         };

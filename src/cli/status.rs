@@ -138,6 +138,10 @@ fn mirror_lines(mirror: &MirrorStatus, is_alive: bool, now: Millis, output: &Out
     if let Some(note) = mirror.proof_note {
         lines.push(format!("         {note}"));
     }
+    if let Some(manifest) = &mirror.manifest {
+        let (count, at) = (files(manifest.files), manifest.published_at.shown(now));
+        lines.push(format!("         manifest {} of {at}, {count}", manifest.hash));
+    }
     let others = [
         (counts.pending, "pending"),
         (counts.uploading, "uploading"),

@@ -13,7 +13,6 @@ use crate::config::{Config, Environment, Upload};
 use crate::dstor::{Client, ClientOptions};
 use crate::ledger::{AgentLock, Entry, EntryState, Found, Ledger, Millis, MirrorId, MirrorRow, Proof, Readable};
 use crate::mirror::{MirrorPath, State};
-use crate::plan::LEDGER;
 use crate::sandbox::Sandbox;
 use crate::upload::{Clock, Gate, Stop};
 use crate::verify::{Asked, EndedBy, LOOK_AT, NAMES_OTHERWISE, Pass, Share, names_otherwise};
@@ -113,21 +112,7 @@ pub(super) fn run(global: &Global, command: &Verify, output: &Output) -> Result<
 
 /// The ledger, in this version's form if it is to be written to.
 fn open(state_dir: &Path, command: &Verify) -> Result<Ledger, Failure> {
-    let path = state_dir.join(LEDGER);
-    if !command.read && !command.repair {
-        return places::open(state_dir);
-    }
-    if places::open(state_dir)?.is_of_an_older_form()? {
-        let Ok(_lock) = AgentLock::take(state_dir) else {
-            return Err(Failure::new(
-                Exit::Attention,
-                "the agent that runs is of an older version, and so is its ledger",
-            )
-            .with_hint("restart the agent with this version"));
-        };
-        drop(Ledger::open(&path)?);
-    }
-    Ok(Ledger::open_for_a_word(&path)?)
+    if command.read || command.repair { places::open_for_a_word(state_dir) } else { places::open(state_dir) }
 }
 
 impl Run<'_> {

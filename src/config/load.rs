@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use reqwest::Url;
+
 use super::error::{plain, quoted, shell_word};
 use super::guarded::Guarded;
 use super::places::{self, Place, Relation};
 use super::sections::{Written, named_after, parse_remote, parse_url, read_text};
-use super::{Config, ConfigError, ConfigErrors, Environment, Mirror, Overrides};
+use super::{Config, ConfigError, ConfigErrors, Dstor, Environment, Mirror, Overrides};
 
 /// Blocking: see [`Config::load`].
 pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<Config, ConfigErrors> {
@@ -79,6 +81,16 @@ pub(super) fn alone(mirror: &Mirror, state_dir: &Path) -> Result<(), ConfigError
         Some(fault) => Err(fault),
         None => Ok(()),
     }
+}
+
+/// Blocking: see [`Config::service`].
+pub(super) fn service(overrides: &Overrides, environment: &Environment) -> Result<Url, ConfigErrors> {
+    let file = places::config_path(overrides, environment)?;
+    if places::named_config(overrides, environment).is_some() || Guarded::Config.read(&file)?.is_some() {
+        return Ok(load(overrides, environment)?.dstor.url);
+    }
+    let Some(url) = environment.get("DSTOR_URL") else { return Ok(Dstor::default().url) };
+    parse_url("it", &url.to_string_lossy()).map_err(|error| error.at("the environment variable DSTOR_URL").into())
 }
 
 fn no_config(file: &Path, overrides: &Overrides, environment: &Environment) -> ConfigError {

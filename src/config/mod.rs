@@ -311,6 +311,14 @@ pub fn service_url(text: &str) -> Result<Url, ConfigError> {
 }
 
 impl Config {
+    /// Blocking: the address of dStor, where there need be no config: that of the file, of `DSTOR_URL`, or the usual one.
+    ///
+    /// # Errors
+    /// If there is a config with faults in it, or the address is none.
+    pub fn service(overrides: &Overrides, environment: &Environment) -> Result<Url, ConfigErrors> {
+        load::service(overrides, environment)
+    }
+
     /// Blocking: reads the config and validates all of it.
     ///
     /// With `overrides.dir`, only that directory is mirrored: one of the file's mirrors, or any where there is no file or

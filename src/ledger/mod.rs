@@ -14,6 +14,7 @@ mod file;
 mod files;
 mod holdings;
 mod lock;
+mod manifests;
 mod mirrors;
 mod readings;
 mod rescue;
@@ -43,6 +44,7 @@ pub use entries::{Entry, EntryState};
 pub use files::{Below, FileRow, Listing};
 pub use holdings::{Holding, Holdings, Shelved};
 pub use lock::{AgentLock, LockError};
+pub use manifests::ManifestRow;
 pub use mirrors::{MirrorId, MirrorRow, MirrorSettings, Watching};
 pub use readings::{DIFFERENT, Found, MISSING, Mark, Proof, Readable, Reading, Scopes};
 pub use rescue::{Rescue, SetAside, set_aside_in};
@@ -66,10 +68,11 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0004_steering.sql")),
     M::up(include_str!("../../migrations/0005_breaks.sql")),
     M::up(include_str!("../../migrations/0006_latest.sql")),
+    M::up(include_str!("../../migrations/0007_manifests.sql")),
 ];
 /// What a ledger of an earlier form lacks, for those who only look: what each form after the first has more, empty, on
 /// this connection alone. They may meet a ledger whose agent is older than they are (F10).
-const FOR_EARLIER_FORMS: [&str; 5] = [
+const FOR_EARLIER_FORMS: [&str; 6] = [
     "CREATE TEMP TABLE readings (directory_id INTEGER, name BLOB, read_at INTEGER, found INTEGER)",
     // Nobody who only looks asks for stragglers.
     "",
@@ -77,6 +80,7 @@ const FOR_EARLIER_FORMS: [&str; 5] = [
     // Nobody who only looks asks for breaks.
     "",
     "CREATE TEMP TABLE latest (mirror_id INTEGER, stored_at INTEGER)",
+    "CREATE TEMP TABLE manifests (mirror_id INTEGER, hash TEXT, blake3 BLOB, files INTEGER, bytes INTEGER, published_at INTEGER)",
 ];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.
 const DIRECTORIES_REMEMBERED: usize = 10_000;

@@ -179,7 +179,8 @@ fn of_the_first_form(path: &Path) {
         .db
         .execute_batch(
             "DROP TRIGGER file_stored_anew; DROP TRIGGER file_not_to_be_read; DROP TABLE readings; DROP TABLE stragglers;
-             DROP TABLE steering; ALTER TABLE changes DROP COLUMN breaks; DROP TABLE latest; PRAGMA user_version = 1",
+             DROP TABLE steering; ALTER TABLE changes DROP COLUMN breaks; DROP TABLE latest; DROP TABLE manifests;
+             PRAGMA user_version = 1",
         )
         .expect("made old");
     let (dir, file) = (world.dir, "ledger.db");
