@@ -265,12 +265,28 @@ impl Part {
         self.file.write_all(bytes)
     }
 
-    /// Gives the file its name, once the disk holds it. Its time is that of `wanted` only if it has as many bytes.
+    /// Blocking: has the disk hold these files: their bytes have to be there before their names, so that after a power failure
+    /// there is a whole file or none. Many at once cost little more than one.
+    pub(super) fn sync<'a>(parts: impl Iterator<Item = &'a Self>) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            // Another file system may be mounted below.
+            let mut synced = std::collections::HashSet::new();
+            for part in parts {
+                if synced.insert(rustix::fs::fstat(&part.file)?.st_dev) {
+                    rustix::fs::syncfs(&part.file)?;
+                }
+            }
+            Ok(())
+        }
+        #[cfg(not(target_os = "linux"))]
+        parts.map(|part| part.file.sync_data()).collect()
+    }
+
+    /// Gives the file, which the disk holds, its name. Its time is that of `wanted` only if it has as many bytes.
     pub(super) fn place(mut self, wanted: &Wanted, bytes: u64, over: Over) -> io::Result<Placed> {
         let (_, name) = wanted.path.split().ok_or(io::ErrorKind::IsADirectory)?;
         let mut is_dressed = bytes != wanted.size || self.set_time(wanted).is_ok();
-        // Bytes before the name: after a power failure there is a whole file or none.
-        self.file.sync_data()?;
         // Never those that let a program run as its owner: what came over the network must not.
         is_dressed &= rustix::fs::fchmod(&self.file, Mode::from_raw_mode(wanted.mode & 0o777)).is_ok();
         match over {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::dest::Placed;
+use super::dest::{Part, Placed};
 use super::{Came, Compared, Dest, Fate, Wanted, judge};
 use crate::dstor::{Client, Reply};
 use crate::mirror::Fault;
@@ -41,6 +41,14 @@ impl From<io::Error> for Trouble {
     }
 }
 
+/// What came of asking for a file.
+pub(super) enum Fetched {
+    /// It is whole and right, and needs its name.
+    Whole(Part, u64),
+    /// It has no business here any more.
+    Ended(Fate),
+}
+
 /// What is on its way to the disk.
 enum Piece {
     Bytes(Bytes),
@@ -63,9 +71,9 @@ pub(super) async fn fetch(
     dest: &Arc<Dest>,
     wanted: &Arc<Wanted>,
     mut read: impl FnMut(u64) + Send,
-) -> Result<Fate, Trouble> {
+) -> Result<Fetched, Trouble> {
     let mut download = match client.read(&wanted.hash, wanted.longest).await? {
-        Reply::Missing => return Ok(Fate::Missing),
+        Reply::Missing => return Ok(Fetched::Ended(Fate::Missing)),
         Reply::File(download) => download,
     };
     let (send, pieces) = mpsc::channel(AHEAD);
@@ -90,8 +98,8 @@ pub(super) async fn fetch(
     written.unwrap_or_else(|| Err(io::Error::other("it was broken off").into()))
 }
 
-/// Blocking: writes what comes, and gives it its name if it is what it should be; `None` if its end did not come.
-fn write(dest: &Dest, wanted: &Wanted, mut pieces: mpsc::Receiver<Piece>) -> Option<Result<Fate, Trouble>> {
+/// Blocking: writes what comes; `None` if its end did not come.
+fn write(dest: &Dest, wanted: &Wanted, mut pieces: mpsc::Receiver<Piece>) -> Option<Result<Fetched, Trouble>> {
     let mut part = match dest.begin(&wanted.path) {
         Ok(part) => part,
         Err(error) => return Some(Err(error.into())),
@@ -109,16 +117,39 @@ fn write(dest: &Dest, wanted: &Wanted, mut pieces: mpsc::Receiver<Piece>) -> Opt
             Piece::End { is_longer, is_page } => {
                 let came = Came { digest: hasher.finalize().into(), is_longer, is_page };
                 return Some(match judge(&came, wanted) {
-                    Ok(true) => match part.place(wanted, bytes, dest.over()) {
-                        Ok(Placed::There { is_dressed }) => Ok(Fate::Restored { bytes, is_dressed }),
-                        Ok(Placed::Taken) => taken(dest, wanted),
-                        Err(error) => Err(error.into()),
-                    },
-                    Ok(false) => Ok(Fate::Different),
+                    Ok(true) => Ok(Fetched::Whole(part, bytes)),
+                    Ok(false) => Ok(Fetched::Ended(Fate::Different)),
                     Err(fault) => Err(fault.into()),
                 });
             }
         }
+    }
+}
+
+/// Gives whole files their names, once the disk holds them.
+pub(super) async fn place(
+    dest: &Arc<Dest>,
+    whole: Vec<(Arc<Wanted>, Part, u64)>,
+) -> Vec<(Arc<Wanted>, Result<Fate, Trouble>)> {
+    let dest = Arc::clone(dest);
+    blocking(move || {
+        let synced = Part::sync(whole.iter().map(|(_, part, _)| part));
+        let place = |(wanted, part, bytes): (Arc<Wanted>, Part, u64)| {
+            let fate = match &synced {
+                Ok(()) => place_one(&dest, &wanted, part, bytes),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string()).into()),
+            };
+            (wanted, fate)
+        };
+        whole.into_iter().map(place).collect()
+    })
+    .await
+}
+
+fn place_one(dest: &Dest, wanted: &Wanted, part: Part, bytes: u64) -> Result<Fate, Trouble> {
+    match part.place(wanted, bytes, dest.over())? {
+        Placed::There { is_dressed } => Ok(Fate::Restored { bytes, is_dressed }),
+        Placed::Taken => taken(dest, wanted),
     }
 }
 

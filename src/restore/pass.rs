@@ -7,8 +7,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
-use super::landing::{Trouble, fetch, look};
+use super::dest::Part;
+use super::landing::{Fetched, Trouble, fetch, look, place};
 use super::{Compared, Dest, Fate, Wanted};
 use crate::dstor::Client;
 use crate::mirror::MirrorPath;
@@ -20,6 +22,10 @@ const TRIES: u32 = 3;
 const UNREACHABLE_AFTER: u32 = 3;
 /// A server that asks for a longer wait than this is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// So many files, or bytes, get their names together, or what there is after so long: having the disk hold them costs as much
+/// for one as for all, and a large file on its way must not keep the small ones from it.
+const TOGETHER: (usize, u64, Duration) = (128, 64 << 20, Duration::from_millis(500));
 
 /// What there is to bring, and what there is not.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,8 +81,39 @@ pub enum EndedBy {
 struct Ended {
     wanted: Arc<Wanted>,
     tries: u32,
-    fate: Result<Fate, Trouble>,
+    fetched: Result<Fetched, Trouble>,
     bytes: u64,
+}
+
+/// Files that are whole and have no names yet.
+#[derive(Default)]
+struct Whole {
+    files: Vec<(Arc<Wanted>, Part, u64)>,
+    bytes: u64,
+    /// When the first of them came.
+    since: Option<Instant>,
+}
+
+impl Whole {
+    fn add(&mut self, wanted: Arc<Wanted>, part: Part, bytes: u64) {
+        self.files.push((wanted, part, bytes));
+        self.bytes += bytes;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn due_at(&self) -> Instant {
+        self.since.unwrap_or_else(Instant::now) + TOGETHER.2
+    }
+
+    /// Whether they get them now; `is_all`: no more will come.
+    fn is_due(&self, is_all: bool) -> bool {
+        let is_enough = self.files.len() >= TOGETHER.0 || self.bytes >= TOGETHER.1 || self.due_at() <= Instant::now();
+        !self.files.is_empty() && (is_all || is_enough)
+    }
+
+    fn take(&mut self) -> Vec<(Arc<Wanted>, Part, u64)> {
+        std::mem::take(self).files
+    }
 }
 
 impl Pass<'_> {
@@ -91,13 +128,19 @@ impl Pass<'_> {
         let mut under_way = FuturesUnordered::new();
         let mut later: VecDeque<(Arc<Wanted>, u32)> = VecDeque::new();
         let (mut summary, mut is_listed) = (Summary::default(), false);
+        let mut whole = Whole::default();
         loop {
             // Those that got no answer come behind the others: what only one meets must not look like trouble of all.
             while is_listed && under_way.len() < self.at_a_time {
                 let Some((wanted, tries)) = later.pop_front() else { break };
                 under_way.push(self.bring(wanted, tries, &give_up, given_up.clone()));
             }
-            if is_listed && under_way.is_empty() {
+            if whole.is_due(is_listed && under_way.is_empty()) {
+                for (wanted, fate) in place(&self.dest, whole.take()).await {
+                    self.ended(&wanted, fate, told, &mut summary);
+                }
+            }
+            if summary.ended_by.is_some() || (is_listed && under_way.is_empty()) {
                 break;
             }
             let ended = tokio::select! {
@@ -117,23 +160,22 @@ impl Pass<'_> {
                     }
                     continue;
                 }
+                () = tokio::time::sleep_until(whole.due_at()), if !whole.files.is_empty() => continue,
             };
-            let Ended { wanted, tries, fate, bytes } = ended;
+            let Ended { wanted, tries, fetched, bytes } = ended;
             summary.bytes += bytes;
-            let fate = match fate {
-                Ok(fate) => fate,
-                Err(Trouble::Full(error)) => {
-                    summary.ended_by = Some(EndedBy::Full(error.to_string()));
-                    break;
-                }
-                Err(Trouble::Io(error)) => Fate::Failed(error.to_string()),
+            match fetched {
+                Ok(Fetched::Whole(part, bytes)) => whole.add(wanted, part, bytes),
+                Ok(Fetched::Ended(fate)) => self.ended(&wanted, Ok(fate), told, &mut summary),
                 Err(Trouble::Fault(_)) if tries < TRIES && given_up.borrow().is_none() => {
                     later.push_back((wanted, tries));
-                    continue;
                 }
-                Err(Trouble::Fault(fault)) => Fate::NotAnswered(fault.message()),
-            };
-            told(&Item::Wanted((*wanted).clone()), Some(&fate));
+                Err(trouble) => self.ended(&wanted, Err(trouble), told, &mut summary),
+            }
+        }
+        // What is whole when it is stopped, or when there is no more room, is not thrown away.
+        for (wanted, fate) in place(&self.dest, whole.take()).await {
+            self.ended(&wanted, fate, told, &mut summary);
         }
         drop(under_way);
         let dest = Arc::clone(&self.dest);
@@ -148,6 +190,26 @@ impl Pass<'_> {
         summary
     }
 
+    /// Tells what became of a file, for good.
+    fn ended(
+        &self,
+        wanted: &Wanted,
+        fate: Result<Fate, Trouble>,
+        told: &mut dyn FnMut(&Item, Option<&Fate>),
+        summary: &mut Summary,
+    ) {
+        let fate = match fate {
+            Ok(fate) => fate,
+            Err(Trouble::Full(error)) => {
+                summary.ended_by.get_or_insert(EndedBy::Full(error.to_string()));
+                return;
+            }
+            Err(Trouble::Io(error)) => Fate::Failed(error.to_string()),
+            Err(Trouble::Fault(fault)) => Fate::NotAnswered(fault.message()),
+        };
+        told(&Item::Wanted(wanted.clone()), Some(&fate));
+    }
+
     /// Brings one file, or tries to.
     async fn bring(
         &self,
@@ -157,24 +219,27 @@ impl Pass<'_> {
         mut given_up: watch::Receiver<Option<String>>,
     ) -> Ended {
         let mut bytes = 0;
-        let ended = |wanted, tries, fate, bytes| Ended { wanted, tries, fate, bytes };
-        match look(&self.dest, &wanted).await {
-            Ok(Compared::Fetch) if self.is_trial => return ended(wanted, tries, Ok(Fate::Due), bytes),
-            Ok(Compared::Fetch) => {}
-            Ok(Compared::There) => return ended(wanted, tries, Ok(Fate::There), bytes),
-            Ok(Compared::Keep(why)) => return ended(wanted, tries, Ok(Fate::Kept(why)), bytes),
+        let ended = |wanted, tries, fetched, bytes| Ended { wanted, tries, fetched, bytes };
+        let fate = match look(&self.dest, &wanted).await {
+            Ok(Compared::Fetch) if self.is_trial => Some(Fate::Due),
+            Ok(Compared::Fetch) => None,
+            Ok(Compared::There) => Some(Fate::There),
+            Ok(Compared::Keep(why)) => Some(Fate::Kept(why)),
             Err(trouble) => return ended(wanted, tries, Err(trouble), bytes),
+        };
+        if let Some(fate) = fate {
+            return ended(wanted, tries, Ok(Fetched::Ended(fate)), bytes);
         }
         let pass = tokio::select! {
             biased;
             why = given_up.wait_for(Option::is_some) => {
                 let why = why.ok().and_then(|why| why.clone()).unwrap_or_default();
-                return ended(wanted, tries, Ok(Fate::NotAnswered(why)), bytes);
+                return ended(wanted, tries, Ok(Fetched::Ended(Fate::NotAnswered(why))), bytes);
             }
             pass = self.gate.pass() => pass,
         };
-        let fate = fetch(self.client, &self.dest, &wanted, |more| bytes += more).await;
-        match &fate {
+        let fetched = fetch(self.client, &self.dest, &wanted, |more| bytes += more).await;
+        match &fetched {
             Err(Trouble::Fault(fault)) => {
                 pass.fail(fault);
                 let failures = self.gate.facts().borrow().failures;
@@ -185,6 +250,6 @@ impl Pass<'_> {
             // dStor gave an answer, whatever this machine made of it.
             Ok(_) | Err(Trouble::Io(_) | Trouble::Full(_)) => pass.succeed(),
         }
-        ended(wanted, tries + 1, fate, bytes)
+        ended(wanted, tries + 1, fetched, bytes)
     }
 }

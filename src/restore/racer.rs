@@ -101,3 +101,19 @@ fn what_got_the_name_meanwhile_is_not_replaced() {
     assert_eq!(fs::read(dir.path().join("d/f")).expect("read"), b"somebody else's");
     assert_eq!(entries(dir.path()), 2, "and its part is gone");
 }
+
+// P4: the lock of a part ends with its process.
+#[test]
+fn what_another_restore_is_at_work_on_is_not_swept_away_and_what_one_left_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = wanted("d/f");
+    let one = Dest::open(dir.path(), Over::Nothing, Vec::new()).expect("open");
+    let mut part = one.begin(&file.path).expect("begun");
+    part.write(BYTES).expect("written");
+    fs::write(dir.path().join("d/.dstor-sync-part-0123456789abcdef"), "left behind").expect("written");
+    fs::write(dir.path().join("d/.dstor-sync-part-of-mine"), "no part").expect("written");
+    let other = Dest::open(dir.path(), Over::Nothing, Vec::new()).expect("open");
+    assert_eq!(other.compare(&file).expect("looked"), Compared::Fetch);
+    assert_eq!(entries(&dir.path().join("d")), 2, "the part that is at work, and what is none");
+    assert_eq!(part.place(&file, file.size, Over::Nothing).expect("placed"), Placed::There { is_dressed: true });
+}
