@@ -310,9 +310,9 @@ impl Status {
 /// What a person can do about a problem of this code.
 fn what_to_do(code: &str) -> &'static str {
     match code {
-        "changing" => "nothing: it goes up when it is quiet",
+        "changing" => "wait: it goes up when it is quiet",
         "unreachable" | "busy" | "server_error" | "session" => {
-            "nothing: it is tried again by itself; `dstor-sync doctor` looks for the cause"
+            "wait: it is tried again by itself; `dstor-sync doctor` looks for the cause"
         }
         "unreadable" => "let the user that the agent runs as read it; it is noticed by itself",
         "mirror_missing" => "mount its disk; `dstor-sync doctor` tells more",

@@ -62,13 +62,13 @@ fn examined(command: Command) -> Found {
     Found(json, said)
 }
 
-/// Everything in a directory: names, content and times.
-fn image(top: &Path) -> Vec<(std::path::PathBuf, Vec<u8>, SystemTime)> {
+/// Everything in a directory: names, digests of the content, and times.
+fn image(top: &Path) -> Vec<(std::path::PathBuf, String, SystemTime)> {
     let mut all: Vec<_> = all_below(top)
         .into_iter()
         .map(|path| {
             let modified = path.symlink_metadata().and_then(|found| found.modified()).expect("looked");
-            (path.clone(), fs::read(&path).unwrap_or_default(), modified)
+            (path.clone(), blake3::hash(&fs::read(&path).unwrap_or_default()).to_string(), modified)
         })
         .collect();
     all.sort();

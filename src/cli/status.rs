@@ -45,7 +45,8 @@ fn lines(status: &Status, now: Millis, output: &Output) -> Vec<String> {
     let (answer, tone) = answer(status, now);
     let mut lines = vec![output.paint(&answer, tone)];
     if let Some(as_of) = status.as_of {
-        lines.push(format!("what is shown is as of {}", as_of.shown(now)));
+        let start = "`dstor-sync run`, or its service, starts it";
+        lines.push(format!("what is shown is as of {}; {start}", as_of.shown(now)));
     }
     lines.push(String::new());
     let agent = &status.agent;

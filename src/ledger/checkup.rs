@@ -1,5 +1,6 @@
 //! Whether the ledger is whole: for who looks at it without leaving a trace.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -17,9 +18,13 @@ impl Ledger {
     /// # Errors
     /// As [`open_read_only`](Self::open_read_only).
     pub fn open_untouched(path: &Path) -> Result<Self, LedgerError> {
-        match beside(path, "-wal").try_exists() {
-            Ok(false) if path.exists() => {}
-            _ => return Self::open_read_only(path),
+        // An empty one, as an agent that ended in the midst of a look leaves it, holds nothing.
+        let is_all_in_one = match beside(path, "-wal").metadata() {
+            Ok(ahead) => ahead.len() == 0,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if !is_all_in_one || !path.exists() {
+            return Self::open_read_only(path);
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
         let ledger = Self::open_as(path, &immutable(path), flags)?;
@@ -98,6 +103,9 @@ mod tests {
         assert_eq!(ledger.form().expect("looked"), Ledger::NEWEST_FORM);
         drop(ledger);
         assert_eq!((names_in(&odd), written_at(&path)), before);
+        fs::write(beside(&path, "-wal"), "").expect("written");
+        Ledger::open_untouched(&path).and_then(|ledger| ledger.check_quickly()).expect("whole");
+        assert_eq!(names_in(&odd).len(), 2, "it is there with an empty companion");
         assert_eq!(names_in(dir.path()).len(), 1, "its name led elsewhere");
     }
 

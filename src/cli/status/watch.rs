@@ -211,6 +211,7 @@ mod tests {
             "\u{1b}[H\u{1b}[Kline 1\r\n\u{1b}[Kline 2\r\n\u{1b}[K… 3 more lines\u{1b}[0m\u{1b}[J"
         );
         assert!(frame(&lines, 80, 5).contains("line 5") && !frame(&lines, 80, 5).contains("more"));
+        assert!(frame(&lines, 80, 4).contains("[K… 2 more lines"));
         assert!(frame(&lines, 80, 1).contains("[K… 5 more lines"));
     }
 }
