@@ -23,6 +23,7 @@ mod reload;
 mod restart;
 mod restore;
 mod roots;
+mod schemas;
 mod security;
 mod service;
 mod sessions;
