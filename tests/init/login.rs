@@ -145,3 +145,23 @@ async fn at_a_terminal_login_asks_for_what_the_config_names_and_shows_nothing_of
     assert_eq!(other.code, 2, "{other:?}");
     assert_eq!(read(&world.base().join("secret")).trim(), password);
 }
+
+// E13: without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_key_is_refused_goes_on_with_what_login_stored() {
+    let mut world = World::new().await;
+    let key = world.sandbox().api_key().to_owned();
+    // The config names no file: what is stored beside it counts.
+    let line = world.config().lines().find(|line| line.starts_with("api_key_file")).expect("a key").to_owned();
+    let without = world.config().replace(&line, "");
+    world.set_config(without);
+    assert_eq!(world.with_input(world.command(&["login", "--no-check", "--api-key-file", "-"]), "revoked").code, 0);
+    world.write("a", "x");
+    let agent = world.start();
+    world.until("it is refused", || world.status()["dstor"]["auth"] == "refused").await;
+    assert_eq!(world.with_input(world.command(&["login", "--api-key-file", "-"]), &key).code, 0);
+    // It would ask by itself a while later.
+    world.run(&["retry"]);
+    world.until_mirrored().await;
+    assert_eq!(agent.stop(), 0);
+}
