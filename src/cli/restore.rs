@@ -48,8 +48,8 @@ pub(super) fn run(global: &Global, command: &Restore, output: &Output) -> Result
     let dest = config::resolve(&std::path::absolute(&command.dest)?);
     let run = Run { output, global, command, dest, bar: None, tally: Tally::default() };
     match &command.from {
-        None => run.from_ledger(&state_dir),
-        Some(hash) => run.from_manifest(hash, &state_dir),
+        None => run.by_ledger(&state_dir),
+        Some(hash) => run.by_manifest(hash, &state_dir),
     }
 }
 
@@ -127,7 +127,7 @@ fn guarded(global: &Global, command: &Restore, dest: &Path, mirrors: &[MirrorRow
 }
 
 impl Run<'_> {
-    fn from_ledger(mut self, state_dir: &Path) -> Result<Exit, Failure> {
+    fn by_ledger(mut self, state_dir: &Path) -> Result<Exit, Failure> {
         let ledger = places::open(state_dir)?;
         let mirrors = ledger.active_mirrors()?;
         let (mirror, paths) = scope(&mirrors, &self.command.paths)?;
@@ -161,7 +161,7 @@ impl Run<'_> {
         Ok(self.exit(&summary, &signal, is_short))
     }
 
-    fn from_manifest(mut self, hash: &Cid, state_dir: &Path) -> Result<Exit, Failure> {
+    fn by_manifest(mut self, hash: &Cid, state_dir: &Path) -> Result<Exit, Failure> {
         // There need be none.
         let mirrors = places::open(state_dir).and_then(|ledger| Ok(ledger.active_mirrors()?)).unwrap_or_default();
         guarded(self.global, self.command, &self.dest, &mirrors)?;

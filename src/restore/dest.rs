@@ -302,9 +302,7 @@ impl Part {
 
     fn set_time(&self, wanted: &Wanted) -> rustix::io::Result<()> {
         let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        // Some systems' nanoseconds are 32 bits wide.
-        let nanos = wanted.mtime.nanos.min(999_999_999).into();
-        let mtime = Timespec { tv_sec: wanted.mtime.seconds, tv_nsec: nanos };
+        let mtime = Timespec { tv_sec: wanted.mtime.seconds, tv_nsec: wanted.mtime.nanos.min(999_999_999).into() };
         rustix::fs::futimens(&self.file, &Timestamps { last_access: omit, last_modification: mtime })
     }
 
