@@ -139,13 +139,14 @@ mod tests {
     #[test]
     fn a_first_config_holds_the_answers_and_shows_every_other_key() {
         let text = draft("/home/me/My \"Docs\"").text().expect("it is UTF-8");
-        let beginning: Vec<&str> = text.lines().take(14).collect();
+        let beginning: Vec<&str> = text.lines().take(15).collect();
         insta::assert_snapshot!(beginning.join("\n"), @r##"
         # The configuration of dstor-sync, written by `dstor-sync init`; yours to change. What is commented out shows the default.
         # `dstor-sync config check` tells whether it is right.
 
         [dstor]
         # url = "https://api.dstor.cloud"        # plain http only to a loopback address
+        # ca_file = "~/.config/dstor-sync/ca.pem" # authorities that count beside the system's, in PEM: for a private service
         api_key_file = "/home/me/.config/dstor-sync/api-key"   # a file with the key and nothing else, chmod 600
         # email = "me@example.org"               # or: a login in place of the key
         # password_file = "~/.config/dstor-sync/password"
