@@ -50,7 +50,8 @@ fn check(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
             }
             "required" => {
                 for name in said.as_array().expect("names").iter().filter_map(Value::as_str) {
-                    if value.get(name).is_none() {
+                    // Where something else is allowed as well, only of an object.
+                    if value.as_object().is_some_and(|object| !object.contains_key(name)) {
                         complain(format!("`{name}` is missing"));
                     }
                 }

@@ -143,8 +143,9 @@ fn no_connection(place: &str, why: &str) -> Check {
 
 /// Something listens, and yet there was no answer that could be one of dStor's.
 fn connected(url: &Url, place: &str, why: &str) -> Check {
-    // The client says so of whatever goes wrong before anything is asked. By then a plain connection is made.
-    if url.scheme() == "https" && why.starts_with("no connection") {
+    // The client says one of these of whatever goes wrong before anything is asked. By then a plain connection is made.
+    const BEFORE: [&str; 4] = ["no connection", "no secure connection", "the certificate of", "does not speak TLS"];
+    if url.scheme() == "https" && BEFORE.iter().any(|words| why.contains(words)) {
         let hint = "look at this machine's clock and CA certificates, and whether something on the way (a company's proxy, \
                     a sign-in page) answers in dStor's place";
         return Check::bad(DSTOR, Needs::Network, format!("no secure connection (TLS) to `{place}`: {why}"), hint);

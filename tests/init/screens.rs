@@ -37,6 +37,11 @@ fn mask_numbers(line: &str) -> String {
         let is_time = time.as_bytes()[10] == b'T' && time.as_bytes()[19] == b'Z';
         masked.push_str(if is_time { "2026-01-31T12:00:00Z" } else { &time[..2] });
         rest = &time[if is_time { 20 } else { 2 }..];
+        // How long ago that was.
+        if let Some((_, after)) = rest.strip_prefix(" (").filter(|_| is_time).and_then(|ago| ago.split_once(')')) {
+            masked.push_str(" (3 s ago)");
+            rest = after;
+        }
     }
     masked.push_str(rest);
     for (before, after, number) in [("process ", "", "4242"), (", of ", " that this system", "65536")] {
