@@ -84,6 +84,8 @@ pub struct Plan {
     pub shutdown_grace: Duration,
     /// Bytes of stored files that are read back in a day; `None`: nothing.
     pub read_a_day: Option<u64>,
+    /// The list of a mirror's files is stored on dStor no more often; `None`: not by the agent.
+    pub list_every: Option<Duration>,
     /// Whom the agent tells.
     pub alerts: Alerts,
 }

@@ -262,3 +262,29 @@ async fn no_path_in_a_list_leads_out_and_no_number_costs_anything() {
     // `dest` and `bare` are new, and nothing else.
     assert_eq!(fs::read_dir(world.base()).expect("read").count(), before + 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_lists_what_changed_once_it_is_quiet_and_nothing_when_nothing_did() {
+    let mut world = World::new().await;
+    world.set_config(format!("{}\n[manifest]\nevery = \"1s\"\n", world.config()));
+    for at in 0..20 {
+        world.write(&format!("d/f{at}"), at.to_string());
+    }
+    let agent = world.start();
+    let listed = |world: &World| world.status()["mirrors"][0]["manifest"].clone();
+    world.until("all are listed", || listed(&world)["files"] == 20).await;
+    let first = listed(&world)["hash"].clone();
+    world.write("d/f3", "another");
+    world.until("another list", || listed(&world)["hash"] != first).await;
+    fs::remove_file(world.path("d/f4")).expect("removed");
+    world.until("one less is listed", || listed(&world)["files"] == 19).await;
+    let hash = listed(&world)["hash"].as_str().expect("a hash").to_owned();
+    // A scan takes a tick of the agent's clock to begin: many times what a list would wait for.
+    let (sent, scanned) = (world.sent(), world.status()["mirrors"][0]["last_scan_at"].clone());
+    assert_eq!(world.run(&["rescan"]).code, 0);
+    world.until("a scan later", || world.status()["mirrors"][0]["last_scan_at"] != scanned).await;
+    assert_eq!((world.sent(), listed(&world)["hash"].as_str()), (sent, Some(hash.as_str())));
+    assert_eq!(agent.stop(), 0);
+    assert_eq!(restore_bare(&world, &hash, &[]).code, 0);
+    assert!(is_whole(&world));
+}

@@ -50,6 +50,7 @@ fn plan(world: &World) -> Plan {
         retry_max_delay: Duration::from_secs(1),
         shutdown_grace: Duration::from_secs(1),
         read_a_day: None,
+        list_every: None,
         bandwidth: Timetable::default(),
         alerts: Alerts::default(),
     }

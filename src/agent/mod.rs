@@ -3,6 +3,7 @@
 
 mod alerter;
 mod keeper;
+mod lister;
 mod minder;
 mod prover;
 mod vitals;
@@ -22,6 +23,7 @@ use crate::upload::{Broke, Queue, Report, Stop, TaskFailure, Tasks, Uploader};
 
 use alerter::Alerter;
 use keeper::Keeper;
+use lister::Lister;
 use minder::Minder;
 use prover::Prover;
 pub use vitals::{Seen, Vitals};
@@ -206,6 +208,15 @@ impl Shift {
         tasks.spawn("the keeper of the clocks", Arc::clone(&keeper).keep_time(words));
         tasks.spawn("the keeper of the ledger's copy", keeper.keep_copy());
         tasks.spawn("the teller", tell(Arc::clone(&uploader), Arc::clone(journal), ended.clone()));
+        let lister = Lister {
+            uploader: Arc::clone(&uploader),
+            folders: folders.clone(),
+            ledger: state_dir.join(LEDGER),
+            sessions: plan.sessions,
+            every: plan.list_every,
+            stop: ended.clone(),
+        };
+        tasks.spawn("the lister", lister.list());
         let prover = Prover {
             uploader: Arc::clone(&uploader),
             folders,

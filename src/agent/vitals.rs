@@ -118,6 +118,7 @@ mod tests {
             retry_max_delay: second,
             shutdown_grace: second,
             read_a_day: None,
+            list_every: None,
             bandwidth: Timetable::default(),
             alerts: Alerts::default(),
             authorities: Authorities::default(),

@@ -188,5 +188,6 @@ fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config,
         retry_max_delay: config.upload.retry_max_delay,
         shutdown_grace: config.upload.shutdown_grace,
         read_a_day: config.verify.budget,
+        list_every: config.manifest.every,
     }
 }

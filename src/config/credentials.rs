@@ -235,6 +235,7 @@ mod tests {
                 watch: Watch::default(),
                 upload: Upload::default(),
                 verify: Verify::default(),
+                manifest: crate::config::Manifest::default(),
                 alerts: Alerts::default(),
                 source: None,
             };

@@ -14,8 +14,8 @@ use super::error::{plain, quoted};
 use super::units::{duration_text, parse_a_day, parse_duration, parse_size};
 
 /// Every key there is, by section.
-const KNOWN: [(&str, &[&str]); 7] = [
-    ("the config", &["dstor", "mirror", "watch", "upload", "verify", "alerts"]),
+const KNOWN: [(&str, &[&str]); 8] = [
+    ("the config", &["dstor", "mirror", "watch", "upload", "verify", "manifest", "alerts"]),
     ("[dstor]", &["url", "ca_file", "api_key_file", "email", "password_file", "token_lifetime"]),
     (
         "[[mirror]]",
@@ -24,6 +24,7 @@ const KNOWN: [(&str, &[&str]); 7] = [
     ("[watch]", &["settle", "max_delay"]),
     ("[upload]", &["workers", "bandwidth", "sessions", "retry_max_delay", "stall_timeout", "shutdown_grace"]),
     ("[verify]", &["budget"]),
+    ("[manifest]", &["every"]),
     ("[alerts]", &["on_problem", "on_recovered", "heartbeat", "every"]),
 ];
 
@@ -297,6 +298,12 @@ impl<'a> Section<'a> {
                 None
             }
         }
+    }
+
+    /// A duration; `None` if it is not there, is empty, or cannot be read.
+    pub(super) fn duration_or_none(&self, key: &str, least: Duration, problems: &mut Problems<'_>) -> Option<Duration> {
+        let written = self.text(key, problems)?;
+        (!written.value.trim().is_empty()).then(|| self.duration(key, least, least, problems).value)
     }
 
     /// Bytes a day; `None` if it is not there, is empty, or cannot be read.

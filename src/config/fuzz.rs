@@ -6,7 +6,7 @@ use super::sections::read_text;
 use super::{Config, ConfigErrors, Environment, Overrides};
 use crate::mirror::fuzz::{is_inert, weave};
 
-const WORDS: [&str; 69] = [
+const WORDS: [&str; 71] = [
     "[dstor]\n",
     "[[mirror]]\n",
     "[watch]\n",
@@ -53,6 +53,8 @@ const WORDS: [&str; 69] = [
     "stall_timeout = \"1s\"\n",
     "shutdown_grace = \"0s\"\n",
     "budget = \"1 GiB/day\"\n",
+    "[manifest]\n",
+    "every = \"1h\"\n",
     "[alerts]\n",
     "on_problem = \"mail me\"\n",
     "heartbeat = \"https://a.example/b\"\n",

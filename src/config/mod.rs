@@ -65,6 +65,8 @@ pub struct Config {
     pub upload: Upload,
     /// How stored files are read back.
     pub verify: Verify,
+    /// When the list of files is stored on dStor.
+    pub manifest: Manifest,
     /// Who is told that something needs them.
     pub alerts: Alerts,
     /// The file it was read from; `None` where there is none.
@@ -170,6 +172,13 @@ pub struct Upload {
 pub struct Verify {
     /// Bytes a day; `None`: nothing.
     pub budget: Option<u64>,
+}
+
+/// When the agent stores the list of a mirror's files on dStor, beside what `manifest publish` is told to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Manifest {
+    /// No more often; `None`: not by itself.
+    pub every: Option<Duration>,
 }
 
 /// Who is told that something needs them, without looking.
@@ -338,6 +347,7 @@ impl Config {
             watch: Watch::default(),
             upload: Upload::default(),
             verify: Verify::default(),
+            manifest: Manifest::default(),
             alerts: Alerts::default(),
             source: None,
         }

@@ -13,8 +13,8 @@ use super::guarded::Guarded;
 use super::places;
 use super::units::parse_bandwidth;
 use super::{
-    Alerts, Config, ConfigError, CredentialFiles, Dstor, Environment, Mirror, Overrides, Poll, Symlinks, Upload,
-    Verify, Watch,
+    Alerts, Config, ConfigError, CredentialFiles, Dstor, Environment, Manifest, Mirror, Overrides, Poll, Symlinks,
+    Upload, Verify, Watch,
 };
 use crate::dstor::is_loopback;
 use crate::mirror::{MirrorPath, Placement, RemoteDir, Rules, Sessions};
@@ -46,6 +46,7 @@ pub(super) fn read_text(
         watch: Watch::default(),
         upload: Upload::default(),
         verify: Verify::default(),
+        manifest: Manifest::default(),
         alerts: Alerts::default(),
         source: Some(file.to_owned()),
     };
@@ -80,6 +81,8 @@ pub(super) fn read_text(
         config.upload = upload(&top.section("upload", "[upload]", &mut problems), &mut problems);
         let verify = top.section("verify", "[verify]", &mut problems);
         config.verify = Verify { budget: verify.a_day("budget", &mut problems) };
+        let manifest = top.section("manifest", "[manifest]", &mut problems);
+        config.manifest = Manifest { every: manifest.duration_or_none("every", SECOND, &mut problems) };
         config.alerts = alerts(&top.section("alerts", "[alerts]", &mut problems), &mut problems);
     }
     (config, written, problems.into_found())

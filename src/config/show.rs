@@ -49,6 +49,8 @@ impl Config {
         value(&mut out, "shutdown_grace", &text(&duration_text(upload.shutdown_grace)));
         section(&mut out, "[verify]");
         value(&mut out, "budget", &text(&self.verify.budget.map_or_else(String::new, a_day_text)));
+        section(&mut out, "[manifest]");
+        value(&mut out, "every", &text(&self.manifest.every.map_or_else(String::new, duration_text)));
         let alerts = &self.alerts;
         section(&mut out, "[alerts]");
         value(&mut out, "on_problem", &text(alerts.on_problem.as_deref().unwrap_or_default()));
@@ -221,6 +223,7 @@ mod tests {
             watch: Default::default(),
             upload: Default::default(),
             verify: Default::default(),
+            manifest: Default::default(),
             alerts: Default::default(),
             source: Some("/home/me/config.toml".into()),
         };
@@ -259,6 +262,9 @@ mod tests {
         [verify]
         budget = ""
 
+        [manifest]
+        every = ""
+
         [alerts]
         on_problem = ""
         on_recovered = ""
@@ -276,6 +282,7 @@ mod tests {
             watch: Default::default(),
             upload,
             verify: Verify { budget: Some(100 << 20) },
+            manifest: Default::default(),
             alerts: Default::default(),
             source: None,
         };

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::{Alerts, Upload, Verify, Watch, service_url};
+use crate::config::{Alerts, Manifest, Upload, Verify, Watch, service_url};
 use crate::config::{Config, ConfigError, ConfigErrors, CredentialFiles, CredentialSources, Dstor, Environment};
 
 /// The form of the JSON.
@@ -245,6 +245,7 @@ fn by_variables(environment: &Environment, known: Option<String>) -> Result<Conf
         watch: Watch::default(),
         upload: Upload::default(),
         verify: Verify::default(),
+        manifest: Manifest::default(),
         alerts: Alerts::default(),
         source: None,
     })
