@@ -1,14 +1,24 @@
 //! The arguments, as clap reads them. The doc comments are the help.
 
+mod begin;
+mod look;
+mod prove;
+mod steer;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::mirror::Cid;
 use crate::sandbox::Misbehaviour;
-use crate::verify::Share;
+
+pub(super) use begin::{
+    Account, Init, LogFormat, Login, Run, ServiceCommand, ServiceInstall, ServiceUninstall, ServiceWhich, Sync,
+};
+pub(super) use look::{Doctor, Log, Ls, State, Status, Wait, Why};
+pub(super) use prove::{ManifestCommand, Publish, Restore, Show, Verify};
+pub(super) use steer::{Accept, Emptied, Pause, Retry, RootCommand};
 
 /// Mirrors local directories, one way, to dStor.
 ///
@@ -214,298 +224,12 @@ pub(super) enum Command {
     Sandbox(Sandbox),
 }
 
-#[derive(Args)]
-pub(super) struct Run {
-    /// The directory to mirror; without a configuration, to a dStor directory of the same name
-    #[arg(value_name = "DIR")]
-    pub(super) dir: Option<PathBuf>,
-    /// The dStor directory for DIR
-    #[arg(long, value_name = "PATH")]
-    pub(super) remote: Option<String>,
-    /// Upload to a local dStor inside this process: needs no account and no configuration
-    #[arg(long)]
-    pub(super) sandbox: bool,
-    /// How the log is written to stderr; by default as text, and to the journal where systemd started it
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(super) log_format: Option<LogFormat>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormat {
-    /// For people
-    Text,
-    /// For programs: one JSON object a line
-    Json,
-}
-
-#[derive(Args)]
-pub(super) struct Sync {
-    #[command(flatten)]
-    pub(super) run: Run,
-    /// Only tell what would be uploaded
-    #[arg(long)]
-    pub(super) dry_run: bool,
-}
-
-/// What dStor knows a person by. None of it is a secret: those would be in the list of processes.
-#[derive(Args)]
-pub(super) struct Account {
-    /// A file with the API key and nothing else; `-`: standard input, from which it is stored
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["email", "password_file"])]
-    pub(super) api_key_file: Option<PathBuf>,
-    /// The account's e-mail address, in place of an API key
-    #[arg(long, value_name = "ADDRESS")]
-    pub(super) email: Option<String>,
-    /// A file with the account's password and nothing else; `-`: standard input, from which it is stored
-    #[arg(long, value_name = "FILE", requires = "email")]
-    pub(super) password_file: Option<PathBuf>,
-    /// Do not ask dStor whether it takes them
-    #[arg(long, visible_alias = "offline")]
-    pub(super) no_check: bool,
-}
-
-#[derive(Args)]
-pub(super) struct Init {
-    /// The directory to mirror
-    #[arg(value_name = "DIR")]
-    pub(super) dir: Option<PathBuf>,
-    /// The dStor directory for DIR; by default named after it
-    #[arg(long, value_name = "PATH")]
-    pub(super) remote: Option<String>,
-    /// The service's address; by default https://api.dstor.cloud
-    #[arg(long, value_name = "URL")]
-    pub(super) url: Option<String>,
-    #[command(flatten)]
-    pub(super) account: Account,
-    /// Ask nothing
-    #[arg(short, long)]
-    pub(super) yes: bool,
-    /// Replace a configuration that is there; it is kept beside the new one
-    #[arg(long)]
-    pub(super) force: bool,
-}
-
-#[derive(Args)]
-pub(super) struct Login {
-    #[command(flatten)]
-    pub(super) account: Account,
-}
-
 /// For the commands that read: whose ledger.
 #[derive(Args)]
 pub(super) struct Which {
     /// Read the ledger of `run --sandbox`
     #[arg(long)]
     pub(super) sandbox: bool,
-}
-
-#[derive(Args)]
-pub(super) struct Status {
-    #[command(flatten)]
-    pub(super) which: Which,
-    /// As JSON
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show it anew whenever it changes, until stopped
-    ///
-    /// On a terminal it is drawn in place, each second. Elsewhere all of it is printed again when something changed; with
-    /// --json an object a line.
-    #[arg(long)]
-    pub(super) watch: bool,
-}
-
-#[derive(Args)]
-pub(super) struct Log {
-    /// Only what happened to these files, or below these directories
-    #[arg(value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(super) which: Which,
-    /// How many lines, from the newest back, or `all`
-    #[arg(short = 'n', long, value_name = "N", default_value = "50")]
-    pub(super) lines: Lines,
-    /// Go on with what happens from now on, until Ctrl-C
-    #[arg(short, long)]
-    pub(super) follow: bool,
-    /// One JSON object a line
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-/// How many lines.
-#[derive(Clone, Copy)]
-pub(super) struct Lines(usize);
-
-impl Lines {
-    /// `usize::MAX` for all.
-    pub(super) fn most(self) -> usize {
-        self.0
-    }
-}
-
-impl std::str::FromStr for Lines {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "all" => Ok(Self(usize::MAX)),
-            number => number.parse().map(Self).map_err(|_| "a number, or `all`".into()),
-        }
-    }
-}
-
-#[derive(Args)]
-pub(super) struct Ls {
-    /// Files and directories; none: everything
-    #[arg(value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(super) which: Which,
-    /// Only those in this state
-    #[arg(long, value_enum, value_name = "STATE")]
-    pub(super) state: Option<State>,
-    /// As JSON, one object a line
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum State {
-    Pending,
-    Uploading,
-    Stored,
-    Failed,
-    Skipped,
-    Gone,
-}
-
-#[derive(Args)]
-pub(super) struct Why {
-    /// The path to explain
-    #[arg(value_name = "PATH")]
-    pub(super) path: PathBuf,
-    #[command(flatten)]
-    pub(super) which: Which,
-}
-
-#[derive(Args)]
-pub(super) struct Wait {
-    /// Files and directories; none: everything
-    #[arg(value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(super) which: Which,
-    /// Until each has a proof, too
-    #[arg(long)]
-    pub(super) proved: bool,
-    /// Give up after this long, such as 30s or 5m
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(super) timeout: Option<Duration>,
-}
-
-#[derive(Args)]
-pub(super) struct Verify {
-    /// Files, and directories with all below them; none: everything
-    #[arg(value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(super) which: Which,
-    /// Read files back from dStor, and compare them with what was sent
-    #[arg(long)]
-    pub(super) read: bool,
-    /// Read only this part of them, such as 5%
-    #[arg(long, value_name = "PART", requires = "read", value_parser = share)]
-    pub(super) sample: Option<Share>,
-    /// Read no more than this, such as 1GiB; each request counts 1 KiB beside the file
-    #[arg(long, value_name = "SIZE", requires = "read", value_parser = size)]
-    pub(super) budget: Option<u64>,
-    /// Have what is missing or different uploaded again, by the agent or by the next `sync`
-    #[arg(long)]
-    pub(super) repair: bool,
-    /// As JSON, one object a line, the summary last
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Subcommand)]
-pub(super) enum ManifestCommand {
-    /// Store the list of what dStor holds of a mirror; prints its hash
-    ///
-    /// Only what changed in it since the last time is sent. Write the hash down where the machine cannot take it along.
-    #[command(after_help = "Examples:\n  dstor-sync manifest publish\n  dstor-sync manifest publish ~/Documents")]
-    Publish(Publish),
-    /// Tell what is in a list
-    #[command(
-        after_help = "Examples:\n  dstor-sync manifest show QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o\n  DSTOR_URL=https://dstor.example dstor-sync manifest show QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o"
-    )]
-    Show(Show),
-}
-
-#[derive(Args)]
-pub(super) struct Publish {
-    /// The mirror's directory; none: the only one
-    #[arg(value_name = "DIR")]
-    pub(super) dir: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) which: Which,
-}
-
-#[derive(Args)]
-pub(super) struct Show {
-    /// What `manifest publish` printed
-    #[arg(value_name = "HASH", value_parser = hash)]
-    pub(super) hash: Cid,
-    /// Ask the dStor inside `run --sandbox`
-    #[arg(long)]
-    pub(super) sandbox: bool,
-    /// Take it although its hash does not prove that it is the one that was published
-    #[arg(long)]
-    pub(super) unproved: bool,
-}
-
-#[derive(Args)]
-pub(super) struct Doctor {
-    #[command(flatten)]
-    pub(super) which: Which,
-    /// Ask nothing of the network
-    #[arg(long)]
-    pub(super) offline: bool,
-    /// As JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Args)]
-pub(super) struct Restore {
-    /// The directory to restore into; made if it is not there
-    #[arg(value_name = "DEST")]
-    pub(super) dest: PathBuf,
-    /// Files, and directories with all below them, by their paths in the mirror; none: all of the only mirror
-    #[arg(value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(super) which: Which,
-    /// Restore what the manifest with this hash lists; needs no ledger and no configuration
-    #[arg(long, value_name = "HASH", value_parser = hash, conflicts_with_all = ["paths", "gone"])]
-    pub(super) from: Option<Cid>,
-    /// With --from: although its hash does not prove that it is the one that was published
-    #[arg(long, requires = "from")]
-    pub(super) unproved: bool,
-    /// Also what is no longer in the mirror; a file that is named is brought in any case
-    #[arg(long)]
-    pub(super) gone: bool,
-    /// Replace files and links in DEST that differ
-    #[arg(long)]
-    pub(super) force: bool,
-    /// Let DEST be a mirror, lie in one or hold one
-    #[arg(long)]
-    pub(super) into_mirror: bool,
-    /// Only tell what would be restored
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// As JSON, one object a line, the summary last
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Subcommand)]
@@ -516,110 +240,6 @@ pub(super) enum ConfigCommand {
     /// Print what is in effect, secrets masked
     #[command(after_help = "Examples:\n  dstor-sync config show\n  dstor-sync config show > effective.toml")]
     Show,
-}
-
-#[derive(Subcommand)]
-pub(super) enum ServiceCommand {
-    /// Write the unit, and have it begin by itself
-    ///
-    /// The unit runs this very program, with --config and --state-dir as they are given here. One that was not written by
-    /// this command, or was edited since, is left as it is.
-    #[command(
-        after_help = "Examples:\n  dstor-sync service install --now\n  dstor-sync service install --system --user alice"
-    )]
-    Install(ServiceInstall),
-    /// Stop it, and remove the unit; configuration and ledger stay
-    #[command(after_help = "Examples:\n  dstor-sync service uninstall\n  dstor-sync service uninstall --system")]
-    Uninstall(ServiceUninstall),
-    /// Start it
-    #[command(after_help = "Examples:\n  dstor-sync service start\n  dstor-sync service start --system")]
-    Start(ServiceWhich),
-    /// Stop it; it begins again at the next login or start of the machine
-    #[command(after_help = "Examples:\n  dstor-sync service stop\n  dstor-sync service stop --system")]
-    Stop(ServiceWhich),
-    /// Tell whether it is installed and runs
-    #[command(after_help = "Examples:\n  dstor-sync service status\n  dstor-sync service status --system --user alice")]
-    Status(ServiceWhich),
-}
-
-/// For the commands about a service: whose.
-#[derive(Args)]
-pub(super) struct ServiceWhich {
-    /// A service of the machine, begun without a login; wants root
-    #[arg(long)]
-    pub(super) system: bool,
-    /// The user whom it runs as; by default the one who uses sudo
-    #[arg(long, value_name = "NAME", requires = "system")]
-    pub(super) user: Option<String>,
-}
-
-#[derive(Args)]
-pub(super) struct ServiceInstall {
-    #[command(flatten)]
-    pub(super) which: ServiceWhich,
-    /// Start it, too
-    #[arg(long)]
-    pub(super) now: bool,
-    /// Replace a unit that is not as this command wrote it
-    #[arg(long)]
-    pub(super) force: bool,
-}
-
-#[derive(Args)]
-pub(super) struct ServiceUninstall {
-    #[command(flatten)]
-    pub(super) which: ServiceWhich,
-    /// Remove a unit that is not as `service install` wrote it
-    #[arg(long)]
-    pub(super) force: bool,
-}
-
-#[derive(Subcommand)]
-pub(super) enum RootCommand {
-    /// Accept the directory that is now at a mirror's path as the mirror
-    ///
-    /// When another directory than before is at a mirror's path, as when a disk is not mounted, nothing in it is believed
-    /// until you say so. Stored files that are not in the accepted directory then turn `gone`; dStor keeps them.
-    #[command(
-        after_help = "Examples:\n  dstor-sync root accept ~/Documents\n  dstor-sync root accept /mnt/disk --sandbox"
-    )]
-    Accept(Accept),
-}
-
-#[derive(Args)]
-pub(super) struct Accept {
-    /// The mirror's directory
-    #[arg(value_name = "DIR")]
-    pub(super) dir: PathBuf,
-    #[command(flatten)]
-    pub(super) which: Which,
-}
-
-#[derive(Args)]
-pub(super) struct Emptied {
-    /// Files, or directories with all below them
-    #[arg(value_name = "PATH", required = true)]
-    pub(super) paths: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(super) which: Which,
-}
-
-#[derive(Args)]
-pub(super) struct Pause {
-    /// Go on by itself after this long, such as 30m or 2h
-    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
-    pub(super) length: Option<Duration>,
-    #[command(flatten)]
-    pub(super) which: Which,
-}
-
-#[derive(Args)]
-pub(super) struct Retry {
-    /// Files, or directories with all below them; none: everything
-    #[arg(value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(super) which: Which,
 }
 
 #[derive(Args)]
@@ -658,19 +278,6 @@ pub(super) struct Sandbox {
 fn duration(text: &str) -> Result<Duration, String> {
     let length: jiff::SignedDuration = text.parse().map_err(|_| "write it like 30s, 5m or 1h".to_owned())?;
     Duration::try_from(length).map_err(|_| "it cannot be negative".to_owned())
-}
-
-fn hash(text: &str) -> Result<Cid, String> {
-    Cid::parse(text).map_err(|error| error.to_string())
-}
-
-fn share(text: &str) -> Result<Share, String> {
-    Share::parse(text).ok_or_else(|| "write it like 5% or 0.25%".to_owned())
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    let size = text.trim().parse::<bytesize::ByteSize>().map_err(|_| "write it like 1GiB or 500 MB".to_owned())?;
-    if size.as_u64() > 0 { Ok(size.as_u64()) } else { Err("nothing can be read for that".to_owned()) }
 }
 
 #[cfg(test)]
