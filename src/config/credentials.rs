@@ -205,7 +205,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::config::{Alerts, Dstor, Upload, Verify, Watch};
+    use crate::config::Dstor;
 
     struct World {
         folder: tempfile::TempDir,
@@ -229,16 +229,8 @@ mod tests {
         }
 
         fn sources(&self) -> CredentialSources {
-            let config = Config {
-                dstor: Dstor { credential_files: self.files.clone(), ..Dstor::default() },
-                mirrors: Vec::new(),
-                watch: Watch::default(),
-                upload: Upload::default(),
-                verify: Verify::default(),
-                manifest: crate::config::Manifest::default(),
-                alerts: Alerts::default(),
-                source: None,
-            };
+            let dstor = Dstor { credential_files: self.files.clone(), ..Dstor::default() };
+            let config = Config { dstor, ..Config::without_file() };
             CredentialSources::new(&config, &Environment::from_pairs(self.variables.iter().cloned()))
         }
 

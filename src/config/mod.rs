@@ -340,7 +340,7 @@ impl Config {
     }
 
     /// The defaults, without a mirror: where there is no file.
-    fn without_file() -> Self {
+    pub(crate) fn without_file() -> Self {
         Self {
             dstor: Dstor::default(),
             mirrors: Vec::new(),

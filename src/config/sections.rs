@@ -40,16 +40,7 @@ pub(super) fn read_text(
     environment: &Environment,
 ) -> (Config, Vec<Written>, Vec<ConfigError>) {
     let mut problems = Problems::new(file, text);
-    let mut config = Config {
-        dstor: Dstor::default(),
-        mirrors: Vec::new(),
-        watch: Watch::default(),
-        upload: Upload::default(),
-        verify: Verify::default(),
-        manifest: Manifest::default(),
-        alerts: Alerts::default(),
-        source: Some(file.to_owned()),
-    };
+    let mut config = Config { source: Some(file.to_owned()), ..Config::without_file() };
     let mut written = Vec::new();
     if let Some(table) = problems.parse() {
         let reading = Reading { base: file.parent().unwrap_or(Path::new("/")), environment };

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::{Alerts, Manifest, Upload, Verify, Watch, service_url};
+use crate::config::service_url;
 use crate::config::{Config, ConfigError, ConfigErrors, CredentialFiles, CredentialSources, Dstor, Environment};
 
 /// The form of the JSON.
@@ -239,16 +239,8 @@ fn by_variables(environment: &Environment, known: Option<String>) -> Result<Conf
         Some(url) => service_url(&url)?,
         None => Dstor::default().url,
     };
-    Ok(Config {
-        dstor: Dstor { url, credential_files: CredentialFiles::None, ..Dstor::default() },
-        mirrors: Vec::new(),
-        watch: Watch::default(),
-        upload: Upload::default(),
-        verify: Verify::default(),
-        manifest: Manifest::default(),
-        alerts: Alerts::default(),
-        source: None,
-    })
+    let dstor = Dstor { url, credential_files: CredentialFiles::None, ..Dstor::default() };
+    Ok(Config { dstor, ..Config::without_file() })
 }
 
 #[cfg(test)]
