@@ -3,10 +3,16 @@
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Color;
 use super::exit::Failure;
 use crate::wording::shown;
+
+/// How often a bar is drawn though nothing moved.
+const BETWEEN_TICKS: Duration = Duration::from_millis(200);
 
 /// Where results and messages go, and whether in colour.
 pub(super) struct Output {
@@ -114,6 +120,17 @@ impl Output {
             }
         }
     }
+}
+
+/// A bar on the terminal for so many files.
+pub(super) fn bar(files: u64) -> ProgressBar {
+    let bar = ProgressBar::new(files);
+    // A template without a fault in it, seen by the test that draws it.
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {elapsed}  {wide_msg}") {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar.enable_steady_tick(BETWEEN_TICKS);
+    bar
 }
 
 /// What clap has to say. It repeats arguments as they are: where something in them acts on a terminal, all is shown plain.

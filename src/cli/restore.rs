@@ -20,10 +20,10 @@ use crate::wording::{files, shown};
 
 use super::args::{Global, Restore};
 use super::exit::{self, Exit, Failure};
-use super::output::Output;
+use super::output::{Output, bar};
 use super::reach::{Reach, With};
 use super::{logs, manifest, places, setup, signals};
-use told::{Tally, bar};
+use told::Tally;
 
 /// Files at the same time, if no more uploads are.
 const AT_A_TIME: usize = 8;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::sync::watch;
 
 use crate::dstor::link;
@@ -19,7 +19,7 @@ use crate::wording::{bytes, files, shown, span};
 
 use super::args::{Global, Sync};
 use super::exit::{Exit, Failure};
-use super::output::Output;
+use super::output::{Output, bar};
 use super::{logs, setup, signals};
 
 pub(super) fn run(global: &Global, command: &Sync, output: &Output) -> Result<Exit, Failure> {
@@ -61,15 +61,7 @@ struct Progress {
 
 impl Progress {
     fn new(output: &Output, is_quiet: bool) -> Self {
-        let bar = (output.is_interactive() && !is_quiet).then(|| {
-            let bar = ProgressBar::new(0);
-            // A template without a fault in it, seen by the test that draws it.
-            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {elapsed}  {wide_msg}") {
-                bar.set_style(style.progress_chars("━╸ "));
-            }
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
+        let bar = (output.is_interactive() && !is_quiet).then(|| bar(0));
         Self { bar, is_quiet, stored: AtomicU64::new(0), stored_bytes: AtomicU64::new(0) }
     }
 

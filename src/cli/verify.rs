@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use reqwest::Url;
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ use crate::wording::{JsonPath, bytes, files, shown, time};
 
 use super::args::{Global, Verify};
 use super::exit::{Exit, Failure};
-use super::output::{Output, Tone};
+use super::output::{Output, Tone, bar};
 use super::{logs, places, setup, signals};
 
 /// The form of the lines below.
@@ -386,14 +386,4 @@ impl Run<'_> {
         let Tally { proved, unproved, missing, different, waiting, .. } = self.tally;
         proved + unproved + missing + different + waiting
     }
-}
-
-fn bar(files: u64) -> ProgressBar {
-    let bar = ProgressBar::new(files);
-    // A template without a fault in it, as that of `sync`.
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {elapsed}  {wide_msg}") {
-        bar.set_style(style.progress_chars("━╸ "));
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

@@ -1,9 +1,7 @@
 //! What a restore tells: of each file, at its end, and by its exit status.
 
 use std::path::Path;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::mirror::MirrorPath;
@@ -256,14 +254,4 @@ impl Run<'_> {
             None => Exit::Fine,
         }
     }
-}
-
-pub(super) fn bar(files: u64) -> ProgressBar {
-    let bar = ProgressBar::new(files);
-    // A template without a fault in it, as that of `sync`.
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {elapsed}  {wide_msg}") {
-        bar.set_style(style.progress_chars("━╸ "));
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }
