@@ -68,27 +68,32 @@ struct Found {
     mtime: (i64, i64),
 }
 
-/// All regular files below a directory, by their path.
+/// All regular files below a directory, by their path. What gets its name from a restore while this looks may be left out.
 fn tree(top: &Path) -> BTreeMap<Vec<u8>, Found> {
     let mut files = BTreeMap::new();
     let mut dirs = vec![top.to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(dir).expect("read") {
             let path = entry.expect("an entry").path();
-            let meta = path.symlink_metadata().expect("looked");
+            let Some(meta) = unless_gone(path.symlink_metadata()) else { continue };
             if meta.is_dir() {
                 dirs.push(path);
             } else if meta.is_file() {
                 let below = path.strip_prefix(top).expect("below").as_os_str().as_bytes().to_vec();
                 let mtime = (meta.mtime(), meta.mtime_nsec());
-                files.insert(
-                    below,
-                    Found { content: fs::read(&path).expect("read"), mode: meta.mode() & 0o7777, mtime },
-                );
+                let Some(content) = unless_gone(fs::read(&path)) else { continue };
+                files.insert(below, Found { content, mode: meta.mode() & 0o7777, mtime });
             }
         }
     }
     files
+}
+
+fn unless_gone<T>(looked: std::io::Result<T>) -> Option<T> {
+    match looked {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        looked => Some(looked.expect("looked")),
+    }
 }
 
 /// Whether a directory holds files on their way, or that were once.
