@@ -127,7 +127,8 @@ async fn what_programs_read_is_what_the_schemas_describe() {
     }
     fs::write(world.mirror().join(OsStr::from_bytes(b"odd\xff")), "odd").expect("written");
     std::os::unix::fs::symlink("good", world.path("link")).expect("linked");
-    assert_eq!(world.run(&["sync"]).code, 1);
+    let said = world.run(&["sync"]);
+    assert_eq!(said.code, 1, "{said:?}");
     fs::write(world.state_dir().join("ledger.db.broken-20260131T120000Z"), "x").expect("written");
     let agent = world.start();
     world.until("it runs", || world.status()["agent"]["state"] == "running").await;
