@@ -23,9 +23,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Writes of one save are rarely further apart than this.
 const BETWEEN_WRITES: Duration = Duration::from_millis(200);
-/// After so many failures in a row of all requests, dStor is asked whether it is there. Sooner, a dStor that only fails could
-/// be asked more than twelve times in a minute by that: once for each upload that breaks.
-const ALONE_FOR: u32 = 3;
+/// After more failures in a row than these, dStor is asked whether it is there. By then the gate has been closed for half a
+/// minute before the last try, so that a dStor that only fails is still asked at most twelve times in a minute.
+const ALONE_FOR: u32 = 5;
 /// A file that is being written to is looked at again at least this often.
 const MOVED_RETRY: Duration = Duration::from_secs(30);
 
