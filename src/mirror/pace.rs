@@ -29,6 +29,17 @@ pub struct GateFacts {
     pub last_error: Option<String>,
     /// How often in a row the gate was closed.
     pub failures: u32,
+    /// Whether what failed last was an upload that was broken off.
+    pub is_broken_off: bool,
+}
+
+impl GateFacts {
+    /// Whether whoever sees alone if dStor is back asks it something small first: upload after upload was broken off, which
+    /// a dStor does that is not there, and one that does not want just these files (E7).
+    #[must_use]
+    pub fn wants_a_sign(&self) -> bool {
+        self.is_broken_off && self.failures > LEFT_BY_A_SIGN
+    }
 }
 
 /// The rules of the gate that all requests pass. Open while dStor answers; closed for a while when it does not, and then
@@ -47,6 +58,7 @@ pub struct Pace {
     gate: Gate,
     reachable: Option<bool>,
     last_error: Option<String>,
+    is_broken_off: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +120,7 @@ impl Pace {
             gate: Gate::Open,
             reachable: None,
             last_error: None,
+            is_broken_off: false,
         }
     }
 
@@ -147,8 +160,8 @@ impl Pace {
         }
     }
 
-    /// dStor gave a sign of life, though what was sent failed: it is there, and the gate need not stay closed for longer
-    /// and longer. Others may get through.
+    /// dStor gave a sign of life, though upload after upload failed: it is there, and the gate need not stay closed for
+    /// longer and longer. Others may get through.
     pub fn gave_sign(&mut self) {
         self.reachable = Some(true);
         if let Gate::Closed { failures, .. } | Gate::Probing { failures } = &mut self.gate {
@@ -163,7 +176,8 @@ impl Pace {
             Gate::Open => 0,
             Gate::Closed { failures, .. } | Gate::Probing { failures } => failures,
         };
-        GateFacts { reachable: self.reachable, last_error: self.last_error.clone(), failures }
+        let (last_error, is_broken_off) = (self.last_error.clone(), self.is_broken_off);
+        GateFacts { reachable: self.reachable, last_error, failures, is_broken_off }
     }
 
     /// How long the gate is closed from `now` on; zero while it is open or someone is trying.
@@ -199,6 +213,7 @@ impl Pace {
     fn go_well(&mut self, ticket: &Ticket) {
         self.reachable = Some(true);
         self.last_error = None;
+        self.is_broken_off = false;
         if ticket.is_probe {
             self.gate = Gate::Open;
             self.limit = 1;
@@ -215,6 +230,7 @@ impl Pace {
     fn fail(&mut self, ticket: &Ticket, fault: &Fault, now: Duration, chance: f64) -> Duration {
         self.in_a_row = 0;
         self.last_error = Some(fault.message());
+        self.is_broken_off = matches!(fault, Fault::BrokenOff(_));
         self.reachable = match fault {
             Fault::Unreachable(_) => Some(false),
             // A connection stood, but nobody answered.

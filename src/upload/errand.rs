@@ -23,9 +23,6 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Writes of one save are rarely further apart than this.
 const BETWEEN_WRITES: Duration = Duration::from_millis(200);
-/// After more failures in a row than these, dStor is asked whether it is there. By then the gate has been closed for half a
-/// minute before the last try, so that a dStor that only fails is still asked at most twelve times in a minute.
-const ALONE_FOR: u32 = 5;
 /// A file that is being written to is looked at again at least this often.
 const MOVED_RETRY: Duration = Duration::from_secs(30);
 
@@ -142,17 +139,19 @@ pub struct Sent {
 }
 
 impl Failure {
-    /// Whether dStor is to be asked something small, to see whether it answers at all: a file that has nobody beside it
-    /// was broken off in its midst, and nothing got through since the gate was closed (E7).
+    /// Nothing was sent: dStor was asked for a sign of life first, and gave none. See [`GateFacts::wants_a_sign`].
+    ///
+    /// [`GateFacts::wants_a_sign`]: crate::mirror::GateFacts::wants_a_sign
     #[must_use]
-    pub fn wants_a_sign(&self, gate: GateWord) -> bool {
-        matches!(self.fault, Fault::BrokenOff(_)) && self.whole.is_none() && gate.failures > ALONE_FOR
+    pub fn without_a_sign() -> Self {
+        let fault = Fault::BrokenOff("nor does it answer to something small".into());
+        Self { is_unsure: false, fault, sent: None, whole: None }
     }
 
     /// Whether it counts as dStor breaking off this file, and not as a line or a service that does so with all.
     fn is_its_own(&self, gate: GateWord) -> bool {
         // Until this failure the gate was open: others got through, or nobody failed before.
-        matches!(self.fault, Fault::BrokenOff(_)) && (gate.failures <= 1 || gate.is_there)
+        matches!(self.fault, Fault::BrokenOff(_)) && (gate.failures <= 1 || (gate.is_there && self.whole.is_none()))
     }
 }
 
@@ -169,7 +168,7 @@ pub struct GateWord {
     pub closed_for: Option<Duration>,
     /// How often in a row it was closed.
     pub failures: u32,
-    /// Whether dStor gave a sign since: see [`Failure::wants_a_sign`].
+    /// Whether dStor gave a sign of life just before.
     pub is_there: bool,
 }
 

@@ -125,13 +125,19 @@ impl Uploader {
                 if !others.is_empty() {
                     return self.work_on_pack(claim, (root, file), others, folder, pass).await;
                 }
-                let sent = AssertUnwindSafe(self.send(errand, folder, &claim, &root, &file)).catch_unwind().await;
+                let sign = self.sign(&pass).await;
+                let sent = match sign {
+                    Some(false) => Ok(Err(Failure::without_a_sign())),
+                    Some(true) | None => {
+                        AssertUnwindSafe(self.send(errand, folder, &claim, &root, &file)).catch_unwind().await
+                    }
+                };
                 match sent {
                     Ok(Ok(ending)) => {
                         pass.succeed();
                         ending
                     }
-                    Ok(Err(failure)) => self.sending_failed(errand, failure, pass).await,
+                    Ok(Err(failure)) => self.sending_failed(errand, failure, pass, sign == Some(true)),
                     Err(_) => errand.broke(),
                 }
             }
@@ -162,15 +168,21 @@ impl Uploader {
         errand.failed(failure, self.gate_word(closed_for), fastrand::f64())
     }
 
-    /// What follows from a failure to send a file by itself.
-    async fn sending_failed(&self, errand: Errand<'_>, failure: Failure, pass: Pass<'_>) -> Ending {
-        let mut word = self.gate_word(pass.fail(&failure.fault));
-        if failure.wants_a_sign(word) {
-            word.is_there = self.client.is_there().await;
-            if word.is_there {
-                self.gate.gave_sign();
-            }
+    /// Whether dStor gives a sign of life to who sees alone whether it is back; `None`: nobody needs one.
+    async fn sign(&self, pass: &Pass<'_>) -> Option<bool> {
+        if !pass.is_probe() || !self.gate.facts().borrow().wants_a_sign() {
+            return None;
         }
+        let is_there = self.client.is_there().await;
+        if is_there {
+            self.gate.gave_sign();
+        }
+        Some(is_there)
+    }
+
+    /// What follows from a failure to send a file by itself; `is_there`: dStor gave a sign of life just before.
+    fn sending_failed(&self, errand: Errand<'_>, failure: Failure, pass: Pass<'_>, is_there: bool) -> Ending {
+        let word = GateWord { is_there, ..self.gate_word(pass.fail(&failure.fault)) };
         errand.failed(failure, word, fastrand::f64())
     }
 

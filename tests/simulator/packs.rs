@@ -36,7 +36,7 @@ impl Run {
 
     /// Looks at the others, as they are all at this moment.
     pub(crate) fn begin_pack(&self, worker: usize, work: Work, file: ToSend, others: Vec<Claim>) {
-        let Work { load, ticket, tree } = work;
+        let Work { load, ticket, tree, has_sign } = work;
         let Load::One(first) = load else { unreachable!("one is the first of a pack") };
         let pack = Pack::new(first, &file, others, &self.policy, &self.patience);
         self.tell(|| {
@@ -45,7 +45,7 @@ impl Run {
         });
         let looks = (1..).zip(&pack.claims()[1..]).map(|(at, claim)| (at, self.look(claim))).collect();
         let many = Many { pack, looks, files: vec![(0, file)], bytes: BTreeMap::new() };
-        self.prepare_next(worker, Work { load: Load::Many(Box::new(many)), ticket, tree });
+        self.prepare_next(worker, Work { load: Load::Many(Box::new(many)), ticket, tree, has_sign });
     }
 
     /// Makes the next one ready; after the last, all are read.

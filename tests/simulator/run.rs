@@ -150,8 +150,8 @@ pub(crate) fn play(script: &Script, tells: bool) -> Outcome {
     run.at(Duration::from_millis(5), Happening::Deed);
     run.go_on(|run| run.deeds.borrow().len() == 0);
     run.calm_down();
-    // A dStor that breaks off what is large is asked for each such file some times more, a minute apart where it is alone.
-    let deadline = run.now.get() + UNTIL_REST * if script.setting.cuts_above.is_some() { 8 } else { 1 };
+    // A dStor that breaks off what is large is asked for each such file some times more.
+    let deadline = run.now.get() + UNTIL_REST * if script.setting.cuts_above.is_some() { 2 } else { 1 };
     run.go_on(|run| run.now.get() > deadline || run.is_at_rest());
     run.check_all_rows();
     if !run.is_broken()

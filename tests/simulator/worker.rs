@@ -43,6 +43,8 @@ pub(crate) struct Work {
     pub(crate) load: Load,
     pub(crate) ticket: Option<Ticket>,
     pub(crate) tree: usize,
+    /// Whether dStor gave a sign of life just before the file was sent.
+    pub(crate) has_sign: bool,
 }
 
 pub(crate) enum Load {
@@ -180,7 +182,7 @@ impl Run {
             return;
         };
         self.tell(|| format!("worker {worker} claims {}", claim.path));
-        let work = Work { load: Load::One(claim), ticket: Some(ticket), tree: 0 };
+        let work = Work { load: Load::One(claim), ticket: Some(ticket), tree: 0, has_sign: false };
         self.put(worker, Task { work, stage: Stage::Claimed }, self.latency());
     }
 
@@ -297,6 +299,13 @@ impl Run {
                 }
                 let others = self.companions(&work, &file);
                 if others.is_empty() {
+                    let is_probe = work.ticket.as_ref().is_some_and(Ticket::is_probe);
+                    if is_probe && self.pace.borrow().facts().wants_a_sign() {
+                        work.has_sign = self.is_there();
+                        if !work.has_sign {
+                            return self.fail(worker, work, at, Failure::without_a_sign());
+                        }
+                    }
                     self.ship(worker, work, Cargo::Lone { at, file, heap: None });
                 } else {
                     self.begin_pack(worker, work, file, others);
@@ -330,10 +339,7 @@ impl Run {
             return self.prepare_next(worker, work);
         }
         let closed_for = work.ticket.take().and_then(|ticket| self.leave(ticket, Left::Failed(&failure.fault)));
-        let mut word = self.gate_word(closed_for);
-        if failure.wants_a_sign(word) {
-            word.is_there = self.is_there();
-        }
+        let word = GateWord { is_there: work.has_sign, ..self.gate_word(closed_for) };
         let fault = failure.fault.clone();
         let chance = self.faults.borrow_mut().chance();
         let ending = work.errand(self, at).failed(failure, word, chance);
@@ -366,7 +372,7 @@ impl Run {
 
     /// Goes on to record how work ended; nothing is left to do but that.
     pub(crate) fn put_record(&self, worker: usize, ended: Vec<(Claim, Ending)>) {
-        let work = Work { load: Load::One(ended[0].0.clone()), ticket: None, tree: 0 };
+        let work = Work { load: Load::One(ended[0].0.clone()), ticket: None, tree: 0, has_sign: false };
         self.put(worker, Task { work, stage: Stage::Recording(ended) }, self.latency());
     }
 

@@ -159,7 +159,10 @@ fn credentials_are_looked_at_every_fifteen_seconds_and_say_nothing_of_the_networ
         now = close(&mut pace, &refused, now);
     }
     assert_eq!(now, seconds(1_500));
-    assert_eq!(pace.facts(), GateFacts { reachable: None, last_error: Some("refused".into()), failures: 100 });
+    assert_eq!(
+        pace.facts(),
+        GateFacts { reachable: None, last_error: Some("refused".into()), failures: 100, is_broken_off: false }
+    );
 }
 
 // E16
@@ -210,7 +213,7 @@ fn word_from_before_the_gate_closed_neither_opens_nor_closes_it() {
     let (early, late) = (go(&mut pace, seconds(0)), go(&mut pace, seconds(0)));
     let at = close(&mut pace, &down(), seconds(0));
     pace.leave(early, Left::Answered, seconds(0), 0.0);
-    assert_eq!(pace.facts(), GateFacts { reachable: Some(true), last_error: None, failures: 1 });
+    assert_eq!(pace.facts(), GateFacts { reachable: Some(true), last_error: None, failures: 1, is_broken_off: false });
     assert_eq!(pace.enter(seconds(0)), Enter::At(at));
     let probe = go(&mut pace, at);
     assert!(pace.leave(late, Left::Failed(&down()), at, 0.0).is_some());
