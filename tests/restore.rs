@@ -15,23 +15,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use dstor_sync::sandbox::Phase;
 use serde_json::Value;
 
-use crate::world::{Said, World};
-
-/// A world in which these files are stored and no agent runs.
-async fn stored(files: &[(&str, &str)]) -> World {
-    let world = World::new().await;
-    for (path, content) in files {
-        world.write(path, content);
-    }
-    sync(&world);
-    world
-}
-
-/// One pass of uploads, after which nothing waits.
-fn sync(world: &World) {
-    let said = world.run(&["sync", "-q"]);
-    assert_eq!(said.code, 0, "{said:?}");
-}
+use crate::world::{Said, World, stored, sync};
 
 fn dest(world: &World) -> PathBuf {
     world.base().join("dest")

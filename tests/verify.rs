@@ -12,23 +12,7 @@ use dstor_sync::ledger::AgentLock;
 use dstor_sync::sandbox::{Options, Phase, Sandbox};
 use serde_json::Value;
 
-use crate::world::{Said, World};
-
-/// A world in which these files are stored and no agent runs.
-async fn stored(files: &[(&str, &str)]) -> World {
-    let world = World::new().await;
-    for (path, content) in files {
-        world.write(path, content);
-    }
-    sync(&world);
-    world
-}
-
-/// One pass of uploads, after which nothing waits.
-fn sync(world: &World) {
-    let said = world.run(&["sync", "-q"]);
-    assert_eq!(said.code, 0, "{said:?}");
-}
+use crate::world::{Said, World, stored, sync};
 
 /// `verify --json` with these arguments: result and proof of each file by its path below the mirror, the summary, and how
 /// it ended.

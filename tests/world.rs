@@ -283,6 +283,22 @@ impl World {
     }
 }
 
+/// A world in which these files are stored and no agent runs.
+pub(crate) async fn stored(files: &[(&str, &str)]) -> World {
+    let world = World::new().await;
+    for (path, content) in files {
+        world.write(path, content);
+    }
+    sync(&world);
+    world
+}
+
+/// One pass of uploads, after which nothing waits.
+pub(crate) fn sync(world: &World) {
+    let said = world.run(&["sync", "-q"]);
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
 impl Agent {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

@@ -10,6 +10,7 @@ use super::dest::{Part, Placed};
 use super::{Came, Compared, Dest, Fate, Wanted, judge};
 use crate::dstor::{Client, Reply};
 use crate::mirror::Fault;
+use crate::upload::blocking;
 
 /// Pieces that may wait to be written: some 100 KiB each at the most.
 const AHEAD: usize = 4;
@@ -160,13 +161,4 @@ fn taken(dest: &Dest, wanted: &Wanted) -> Result<Fate, Trouble> {
         Compared::Keep(why) => Fate::Kept(why),
         Compared::Fetch => Fate::Kept("something came and went where it should lie".into()),
     })
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await.map_err(tokio::task::JoinError::try_into_panic) {
-        Ok(value) => value,
-        Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        // The runtime is ending: so is whoever waits.
-        Err(Err(_)) => std::future::pending().await,
-    }
 }

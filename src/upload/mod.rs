@@ -32,4 +32,4 @@ pub use roll::Roll;
 pub use stop::Stop;
 pub use tasks::{Broke, TaskFailure, Tasks};
 pub use twins::{ItsName, whose_name};
-pub use worker::{Report, Uploader};
+pub use worker::{Report, Uploader, blocking};

@@ -342,7 +342,8 @@ pub(super) fn look(folder: &Folder, root: Arc<OpenRoot>, path: &MirrorPath) -> R
     Ok(Looked { root, look, is_included })
 }
 
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Does blocking work on a thread for that; a panic there is one here.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await.map_err(tokio::task::JoinError::try_into_panic) {
         Ok(value) => value,
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
