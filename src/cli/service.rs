@@ -52,11 +52,11 @@ fn install(global: &Global, command: &ServiceInstall, output: &Output) -> Result
                     Exit::Credentials,
                     format!("the credentials are in {source}, which a service does not have"),
                 )
-                .with_hint(
-                    "put them into a file that only you can read, and name it as `api_key_file` in the config",
-                ));
+                .with_hint("`dstor-sync login` stores them in a file that only you can read"));
             }
-            None => output.note("warning: there are no credentials yet; it waits until there are"),
+            None => {
+                output.note("warning: there are no credentials yet; it waits until there are, see `dstor-sync login`")
+            }
         }
     }
     let program = std::env::current_exe()?;

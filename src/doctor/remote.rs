@@ -30,7 +30,7 @@ pub(super) async fn look(dstor: &Dstor, sources: CredentialSources, is_offline: 
     let (credentials, source) = match found {
         Ok(Some(found)) => found,
         Ok(None) => {
-            let hint = "set DSTOR_API_KEY, or name a file with `api_key_file` in the configuration";
+            let hint = "`dstor-sync login` stores some; or set DSTOR_API_KEY, or name a file as `api_key_file` in the configuration";
             let none = Check::bad(CREDENTIALS, Needs::Credentials, "there are none", hint);
             return without_credentials(none, &dstor.url, place, is_offline).await;
         }

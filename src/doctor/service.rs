@@ -63,8 +63,13 @@ fn tell(places: &Places, is_alive: bool) -> Check {
             let what = format!("`{}` is there, and nothing starts it by itself", shown(&unit));
             Check::warn(NAME, what, format!("`systemctl enable --now {name}` does"))
         }
-        (None, None) if is_alive => Check::ok(NAME, "none is set up: the agent was started by hand"),
-        (None, None) => Check::skipped(NAME, "none is set up: the agent runs while somebody starts it"),
+        (None, None) if is_alive => {
+            Check::ok(NAME, "none is set up: the agent was started by hand; `dstor-sync service install` sets one up")
+        }
+        (None, None) => Check::skipped(
+            NAME,
+            "none is set up: the agent runs while somebody starts it; `dstor-sync service install` sets one up",
+        ),
     }
 }
 
