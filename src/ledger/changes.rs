@@ -38,7 +38,8 @@ pub struct Claim {
     pub attempts: u32,
     /// When it was first pushed.
     pub since: Millis,
-    /// How often dStor broke off the upload of this version while it answered others.
+    /// How often dStor broke off the upload of this version while it answered others; or, if the last failure was an answer
+    /// without sense, how many of those came in a row.
     pub breaks: u32,
     /// The code of its last failure.
     pub code: Option<String>,

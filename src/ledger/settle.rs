@@ -121,7 +121,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Remembers how often the upload of this version was broken off by now: see [`Claim::breaks`].
+    /// Remembers how often what may be the fault of this version itself met it by now: see [`Claim::breaks`].
     ///
     /// # Errors
     /// As SQLite says.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The code of uploads that were broken off.
 pub const BROKEN_OFF: &str = "broken_off";
+/// The code of answers that make no sense.
+pub const NONSENSE: &str = "protocol";
 
 /// Why a change could not be settled.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,14 +96,14 @@ impl Fault {
         }
     }
 
-    /// Whether to try again, after this fault has met the change `attempts` times in a row (the first is 1). Of uploads
-    /// that were broken off, those alone count that were while dStor answered others.
+    /// Whether to try again, after this fault has met the change `times` (the first is 1). Answers without sense count in a
+    /// row; of uploads that were broken off, those alone count that were while dStor answered others.
     #[must_use]
-    pub fn verdict(&self, attempts: u32) -> Verdict {
+    pub fn verdict(&self, times: u32) -> Verdict {
         match self {
             Self::Refused { .. } => Verdict::Park,
-            Self::Protocol(_) if attempts >= Self::PROTOCOL_TRIES => Verdict::Park,
-            Self::BrokenOff(_) if attempts >= Self::BREAKS => Verdict::Park,
+            Self::Protocol(_) if times >= Self::PROTOCOL_TRIES => Verdict::Park,
+            Self::BrokenOff(_) if times >= Self::BREAKS => Verdict::Park,
             Self::Busy { after: Some(after), .. } => Verdict::Retry(Some((*after).min(Self::LONGEST_RETRY_AFTER))),
             Self::Moved
             | Self::Unreadable(_)
@@ -156,7 +158,7 @@ impl Fault {
             Self::NotGiven(_) => "not_given",
             Self::NeedsSession(_) => "needs_session",
             Self::Session(_) => "session",
-            Self::Protocol(_) => "protocol",
+            Self::Protocol(_) => NONSENSE,
         }
     }
 
@@ -191,12 +193,13 @@ impl Fault {
         }
     }
 
-    /// What a person is told of a file that is given up for it, after it has met the change `attempts` times in a row.
+    /// What a person is told of a file that is given up for it, after it has met the change `times`, as in
+    /// [`verdict`](Self::verdict).
     #[must_use]
-    pub fn parting_message(&self, attempts: u32) -> String {
+    pub fn parting_message(&self, times: u32) -> String {
         match self {
             Self::BrokenOff(_) => format!(
-                "dStor broke off the upload {attempts} times; it may be too large for the service. It is tried again when \
+                "dStor broke off the upload {times} times; it may be too large for the service. It is tried again when \
                  it changes, after `dstor-sync retry`, and after a day"
             ),
             Self::Moved

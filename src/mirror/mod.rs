@@ -34,7 +34,7 @@ pub use debounce::Debouncer;
 pub use decide::{Decision, Kind, Observed, Policy, Recorded, Skip, Stat, State, Timestamp, decide};
 pub use digest::Digest;
 pub use emptied::{EMPTIED, EMPTIED_MESSAGE, are_too_many, is_emptied};
-pub use fault::{BROKEN_OFF, Fault, Scope, Verdict};
+pub use fault::{BROKEN_OFF, Fault, NONSENSE, Scope, Verdict};
 pub use ignore::{DSTORIGNORE, Included, Rule, Rules};
 pub use pace::{Enter, GateFacts, Left, Pace, Ticket};
 pub use pack::{LARGEST, MOST_BYTES, MOST_FILES, Room, Sessions, Way, Ways};

@@ -11,8 +11,8 @@ use super::reconcile::quiet_in;
 use crate::ledger::{Claim, HELD, Ledger, LedgerError, Millis, Settlement, Stored};
 use crate::local::{Content, Look, ReadError, ScanSummary};
 use crate::mirror::{
-    Backoff, Cid, Decision, Digest, EMPTIED, Fault, Kind, Observed, Placement, Policy, Scope, Skip, Stat, State,
-    Timestamp, Verdict, decide, is_emptied,
+    Backoff, Cid, Decision, Digest, EMPTIED, Fault, Kind, NONSENSE, Observed, Placement, Policy, Scope, Skip, Stat,
+    State, Timestamp, Verdict, decide, is_emptied,
 };
 
 /// A file read in the tick in which it changed is compared again after this: longer than any file system's tick.
@@ -109,7 +109,7 @@ pub enum Ending {
         is_unsure: bool,
         /// The digest of the bytes that it may hold, if that is known.
         whole: Option<Digest>,
-        /// How often dStor broke off the upload of this version by now, while it answered others.
+        /// See [`Claim::breaks`].
         breaks: u32,
         /// Not before then.
         wait: Duration,
@@ -333,17 +333,13 @@ impl<'a> Errand<'a> {
         let is_its_own = failure.sent.is_some() && failure.is_its_own(gate);
         let Failure { fault, sent, is_unsure, whole } = failure;
         let attempts = self.claim.attempts.saturating_add(1);
-        let breaks = self.claim.breaks.saturating_add(is_its_own.into());
-        let in_a_row = match fault {
-            Fault::BrokenOff(_) => breaks,
-            _ if self.claim.code.as_deref() == Some(fault.code()) => attempts,
-            _ => 1,
-        };
+        let is_nonsense = matches!(fault, Fault::Protocol(_));
+        let breaks = self.breaks(is_nonsense).saturating_add((is_its_own || is_nonsense).into());
         let message = fault.message();
-        let asked = match (fault.verdict(in_a_row), sent) {
+        let asked = match (fault.verdict(breaks), sent) {
             (Verdict::Park, Some(sent)) => {
                 let Sent { stat, mode, again } = *sent;
-                let message = fault.parting_message(in_a_row);
+                let message = fault.parting_message(breaks);
                 let failed = Settlement::Failed { stat, mode, code: fault.code(), message: message.clone() };
                 return Ending::Settled(failed, again, Some(Happened::Failed(message)));
             }
@@ -380,9 +376,15 @@ impl<'a> Errand<'a> {
             message: "a fault in dstor-sync itself; its log says where".into(),
             is_unsure: true,
             whole: None,
-            breaks: self.claim.breaks,
+            breaks: self.breaks(false),
             wait: Backoff { first: FIRST_RETRY, longest }.delay(self.claim.attempts.saturating_add(1), 1.0),
         }
+    }
+
+    /// What a failure adds to. Answers without sense count in a row: whatever comes between them begins anew.
+    fn breaks(&self, is_nonsense: bool) -> u32 {
+        let was_nonsense = self.claim.code.as_deref() == Some(NONSENSE);
+        if was_nonsense == is_nonsense { self.claim.breaks } else { 0 }
     }
 
     /// How long to wait until the file is quiet; `None` if it is, or was waited for long enough.

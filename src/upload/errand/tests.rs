@@ -108,3 +108,32 @@ fn what_is_broken_off_for_everyone_gives_no_file_up_and_what_is_broken_off_by_it
     ledger.push(mirror, &[push()], Urgency::Event, 2).expect("pushed");
     assert!(matches!(break_off(word(1, false)), Ending::Postponed { breaks: 1, .. }));
 }
+
+// E17: as in a hotel, whose network answers for dStor now and then.
+#[test]
+fn answers_without_sense_give_a_file_up_only_if_they_come_in_a_row() {
+    let ledger = Ledger::in_memory().expect("a ledger");
+    let (mirror, policy) = a_mirror(&ledger);
+    let push = Push { path: MirrorPath::from_bytes(b"a").expect("a path"), size: 5, due_at: 0 };
+    let patience =
+        Patience { settle: Duration::ZERO, max_delay: Duration::ZERO, retry_max_delay: Duration::from_secs(900) };
+    let time = Timestamp { seconds: 1, nanos: 0 };
+    let stat = Stat { size: 5, mtime: time, ctime: time, inode: 9 };
+    let file = ToSend { stat, mode: 0o644, name: "a".into(), placement: policy.placement.clone() };
+    let late = Timestamp { seconds: 100, nanos: 0 };
+    ledger.push(mirror, &[push], Urgency::Event, 0).expect("pushed");
+    let gives_up = |fault: &Fault| {
+        let claim = ledger.claim(HELD - 1, 1).expect("claimed").remove(0);
+        let errand = Errand::new(&claim, &policy, &patience);
+        let failure = errand.sent(&file, Err(fault.clone()), None, late, 1).expect_err("failed");
+        let word = GateWord { closed_for: Some(Duration::from_secs(2)), failures: 3, is_there: true };
+        let ending = errand.failed(failure, word, 1.0);
+        ending.record(&ledger, &claim, || true, 1).expect("recorded");
+        matches!(ending, Ending::Settled(Settlement::Failed { .. }, ..))
+    };
+    let (nonsense, away) = (Fault::Protocol("no hash".into()), Fault::Unreachable("refused".into()));
+    for fault in [&away; 20].into_iter().chain([&nonsense; 7]).chain([&away]).chain([&nonsense; 7]) {
+        assert!(!gives_up(fault), "{fault:?}");
+    }
+    assert!(gives_up(&nonsense));
+}
