@@ -5,6 +5,7 @@
 
 mod deeds;
 
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -212,19 +213,28 @@ async fn weather(seed: u64, kills: u64, seen: &Seen) {
     // once more, but not before nothing can be on its way; the next save is quicker.
     let overtaken = Truth::overtaken(&world);
     seen.overtaken.fetch_add(overtaken.len() as u64, Ordering::Relaxed);
-    // And what was given up is tried again when it changes.
-    for path in overtaken.into_iter().chain(Truth::given_up(&world)) {
-        if world.path(&path).is_file() {
-            world.write(&path, "saved once more");
+    let save = |path: &String| {
+        if world.path(path).is_file() {
+            world.write(path, "saved once more");
         }
-    }
+    };
+    overtaken.iter().for_each(save);
+    // And what was given up is tried again when it changes; a file may turn out to be while the queue is worked off, but
+    // not once more.
+    let mut given_up = BTreeSet::new();
     let begun = Instant::now();
     loop {
         let missing = tokio::task::block_in_place(|| truth.missing(&world));
         if missing.is_empty() {
             break;
         }
-        assert!(begun.elapsed() < DEADLINE, "seed {seed}: never at rest: {missing:#?}\n{}", agent.log());
+        let again = Truth::given_up(&world).into_iter().filter(|path| given_up.insert(path.clone()));
+        again.collect::<Vec<_>>().iter().for_each(save);
+        assert!(
+            begun.elapsed() < DEADLINE,
+            "seed {seed}: never at rest: {missing:#?}\nsaved again: {given_up:?}\n{}",
+            agent.log()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     if let Err(log) = end(agent, true) {
