@@ -87,6 +87,14 @@ impl<'a> Reading<'a> {
         self.each_buffer(Some(CidBuilder::new()), take)
     }
 
+    /// Blocking: the same for who needs no identifier.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn pass(self, take: impl FnMut(Bytes) -> Result<(), ReadError>) -> Result<Content, ReadError> {
+        self.each_buffer(None, take)
+    }
+
     fn each_buffer(
         mut self,
         mut cid: Option<CidBuilder>,

@@ -43,6 +43,14 @@ impl Cid {
         if well_formed && text.len() <= LONGEST { Ok(Self(text.to_owned())) } else { Err(NotACid) }
     }
 
+    /// The SHA-256 of the block that a CIDv0 names; `None` for a CIDv1.
+    #[must_use]
+    pub fn sha256_of_v0(&self) -> Option<[u8; 32]> {
+        // Only a CIDv0 begins so: see `parse`.
+        let bytes = self.0.starts_with("Qm").then(|| bs58::decode(&self.0).into_vec().ok())??;
+        bytes.get(2..)?.try_into().ok()
+    }
+
     /// The identifier's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -71,12 +79,24 @@ struct Link {
     dag_bytes: u64,
 }
 
+/// Takes the blocks of a file as they are made: those of its chunks, and each node after all that it links to.
+pub trait Blocks {
+    /// The next block: its SHA-256, and its bytes in parts.
+    fn take(&mut self, sha256: &[u8; 32], parts: &[&[u8]]);
+}
+
+/// Nobody wants them.
+impl Blocks for () {
+    fn take(&mut self, _: &[u8; 32], _: &[&[u8]]) {}
+}
+
 /// Computes a file's CIDv0 from its bytes as they pass by. Keeps one chunk and the tree's open nodes in memory.
-pub struct CidBuilder {
+pub struct CidBuilder<B = ()> {
     chunk_bytes: usize,
     chunk: Vec<u8>,
     /// Nodes without a parent yet, the leaves first.
     levels: Vec<Vec<Link>>,
+    blocks: B,
 }
 
 impl Default for CidBuilder {
@@ -96,7 +116,15 @@ impl CidBuilder {
     #[must_use]
     pub fn with_chunk_bytes(chunk_bytes: usize) -> Self {
         assert!(chunk_bytes > 0, "a chunk holds at least one byte");
-        Self { chunk_bytes, chunk: Vec::new(), levels: vec![Vec::new()] }
+        Self { chunk_bytes, chunk: Vec::new(), levels: vec![Vec::new()], blocks: () }
+    }
+}
+
+impl<B: Blocks> CidBuilder<B> {
+    /// A builder with the usual chunk size that gives the blocks away as it makes them.
+    #[must_use]
+    pub fn with_blocks(blocks: B) -> Self {
+        Self { chunk_bytes: CHUNK_BYTES, chunk: Vec::new(), levels: vec![Vec::new()], blocks }
     }
 
     /// Takes the file's next bytes.
@@ -105,7 +133,8 @@ impl CidBuilder {
             if self.chunk.is_empty() && bytes.len() >= self.chunk_bytes {
                 // A whole chunk is hashed where it lies: no copy.
                 let (chunk, rest) = bytes.split_at(self.chunk_bytes);
-                self.add(leaf(chunk));
+                let full = leaf(chunk, &mut self.blocks);
+                self.add(full);
                 bytes = rest;
                 continue;
             }
@@ -113,7 +142,7 @@ impl CidBuilder {
             self.chunk.extend_from_slice(&bytes[..wanted]);
             bytes = &bytes[wanted..];
             if self.chunk.len() == self.chunk_bytes {
-                let full = leaf(&self.chunk);
+                let full = leaf(&self.chunk, &mut self.blocks);
                 self.chunk.clear();
                 self.add(full);
             }
@@ -125,7 +154,7 @@ impl CidBuilder {
     pub fn finish(mut self) -> Cid {
         let is_empty = self.levels.iter().all(Vec::is_empty);
         if !self.chunk.is_empty() || is_empty {
-            let last = leaf(&self.chunk);
+            let last = leaf(&self.chunk, &mut self.blocks);
             self.add(last);
         }
         let mut level = 0;
@@ -155,7 +184,8 @@ impl CidBuilder {
         }
         let children = std::mem::take(&mut self.levels[level]);
         if !children.is_empty() {
-            self.levels[level + 1].push(parent(&children));
+            let node = parent(&children, &mut self.blocks);
+            self.levels[level + 1].push(node);
         }
     }
 }
@@ -164,15 +194,16 @@ fn cid_v0(sha256: &[u8; 32]) -> Cid {
     Cid(bs58::encode(multihash(sha256)).into_string())
 }
 
-/// The multihash of a SHA-256: its code, its length, itself.
-fn multihash(sha256: &[u8; 32]) -> [u8; 34] {
+/// The multihash of a SHA-256, which is also the binary form of a CIDv0: its code, its length, itself.
+#[must_use]
+pub fn multihash(sha256: &[u8; 32]) -> [u8; 34] {
     let mut out = [0; 34];
     out[..2].copy_from_slice(&[0x12, 0x20]);
     out[2..].copy_from_slice(sha256);
     out
 }
 
-fn leaf(chunk: &[u8]) -> Link {
+fn leaf(chunk: &[u8], blocks: &mut impl Blocks) -> Link {
     // UnixFS Data: 1 Type = File, 2 Data (absent when empty), 3 filesize. PBNode: 1 Data.
     let mut head = vec![0x08, 0x02];
     if !chunk.is_empty() {
@@ -184,15 +215,16 @@ fn leaf(chunk: &[u8]) -> Link {
     let mut node = vec![0x0a];
     varint((head.len() + chunk.len() + tail.len()) as u64, &mut node);
 
+    let parts = [&*node, &head, chunk, &tail];
     let mut sha = Sha256::new();
-    for part in [&node, &head, chunk, &tail] {
-        sha.update(part);
-    }
-    let block_bytes = node.len() + head.len() + chunk.len() + tail.len();
-    Link { sha256: sha.finalize().into(), file_bytes: chunk.len() as u64, dag_bytes: block_bytes as u64 }
+    parts.iter().for_each(|part| sha.update(part));
+    let sha256 = sha.finalize().into();
+    blocks.take(&sha256, &parts);
+    let block_bytes = parts.iter().map(|part| part.len() as u64).sum();
+    Link { sha256, file_bytes: chunk.len() as u64, dag_bytes: block_bytes }
 }
 
-fn parent(children: &[Link]) -> Link {
+fn parent(children: &[Link], blocks: &mut impl Blocks) -> Link {
     let file_bytes = children.iter().map(|child| child.file_bytes).sum();
     let mut block = Vec::with_capacity(children.len() * 56);
     for child in children {
@@ -217,10 +249,13 @@ fn parent(children: &[Link]) -> Link {
     block.extend_from_slice(&data);
 
     let below: u64 = children.iter().map(|child| child.dag_bytes).sum();
-    Link { sha256: Sha256::digest(&block).into(), file_bytes, dag_bytes: below + block.len() as u64 }
+    let sha256 = Sha256::digest(&block).into();
+    blocks.take(&sha256, &[&block]);
+    Link { sha256, file_bytes, dag_bytes: below + block.len() as u64 }
 }
 
-fn varint(mut value: u64, out: &mut Vec<u8>) {
+/// Appends a number as multiformats and protobuf write it: seven bits a byte, the lowest first.
+pub fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
         value >>= 7;

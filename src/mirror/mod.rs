@@ -27,7 +27,7 @@ mod vigil;
 pub use alarm::{Alarm, Alert};
 pub use backoff::Backoff;
 pub use canary::{Canary, Pulse};
-pub use cid::{CHUNK_BYTES, Cid, CidBuilder, NotACid};
+pub use cid::{Blocks, CHUNK_BYTES, Cid, CidBuilder, NotACid, multihash, varint};
 pub use clock::{Jump, Moment, Passed, TICK, passed};
 pub use copy::{Copying, copying, is_unmoved};
 pub use debounce::Debouncer;
