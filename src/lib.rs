@@ -15,6 +15,7 @@
 //! | [`verify`] | which stored files are read back, and what follows from what comes |
 //! | [`restore`] | files from dStor into a directory on this machine |
 //! | [`manifest`] | the list of all files of a mirror, on dStor itself |
+//! | [`export`] | what dStor holds, for other programs |
 //! | [`status`], [`sync`], [`agent`] | what a user can ask for |
 //! | [`config`] | file, environment and flags, validated |
 //! | [`doctor`] | what is looked at on the day something is wrong, and what to do |
@@ -43,6 +44,8 @@ pub mod verify;
 pub mod restore;
 
 pub mod manifest;
+
+pub mod export;
 
 pub mod status;
 

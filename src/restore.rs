@@ -14,7 +14,7 @@ mod shelf;
 use crate::ledger::{EntryState, Holding};
 use crate::mirror::{Cid, Digest, Fault, MirrorPath, State, Timestamp};
 
-pub use dest::{Dest, Guarded, Over};
+pub use dest::{Dest, Guarded, Over, Part};
 pub use pass::{EndedBy, Item, Pass, Summary, Told};
 pub use shelf::{Listed, Scope, list};
 

@@ -37,6 +37,12 @@ impl JsonPath {
         bytes.map_or_else(|| PathBuf::from(&self.path), |bytes| OsString::from_vec(bytes).into())
     }
 
+    /// Its text, and its bytes in base64 where the text is not exact.
+    #[must_use]
+    pub fn parts(&self) -> (&str, Option<&str>) {
+        (&self.path, self.path_bytes.as_deref())
+    }
+
     /// Whether it lies below `other`. Of two that are both escaped, as far as that shows.
     #[must_use]
     pub fn is_below(&self, other: &Self) -> bool {

@@ -20,6 +20,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("verify", &["mirror", "local", "ledger", "dstor", "upload", "plan"]),
     ("restore", &["mirror", "local", "ledger", "dstor", "upload"]),
     ("manifest", &["mirror", "ledger", "dstor", "upload", "restore"]),
+    ("export", &["mirror", "local", "dstor", "upload", "wording", "restore"]),
     ("status", &["mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "verify"]),
     ("sync", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal"]),
     (
@@ -34,7 +35,7 @@ const PLAN: &[(&str, &[&str])] = &[
         "cli",
         &[
             "mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "restore",
-            "manifest", "status", "sync", "agent", "config", "doctor", "service", "sandbox",
+            "manifest", "export", "status", "sync", "agent", "config", "doctor", "service", "sandbox",
         ],
     ),
     ("main", &["cli"]),

@@ -148,6 +148,7 @@ async fn what_programs_read_is_what_the_schemas_describe() {
     let listed = lines(&world.run(&["ls", "--json"]).stdout);
     assert!(listed.iter().any(|line| line["path_bytes"].is_string()), "{listed:?}");
     assert_as_described("ls", &listed);
+    assert_as_described("export", &lines(&world.run(&["export", "--json"]).stdout));
     assert_as_described("verify", &lines(&world.run(&["verify", "--json", "--read"]).stdout));
 
     // The check is one.

@@ -17,7 +17,7 @@ pub(super) use begin::{
     Account, Init, LogFormat, Login, Run, ServiceCommand, ServiceInstall, ServiceUninstall, ServiceWhich, Sync,
 };
 pub(super) use look::{Doctor, Log, Ls, State, Status, Wait, Why};
-pub(super) use prove::{ManifestCommand, Publish, Restore, Show, Verify};
+pub(super) use prove::{Export, ManifestCommand, Publish, Restore, Show, Verify};
 pub(super) use steer::{Accept, Emptied, Pause, Retry, RootCommand};
 
 /// Mirrors local directories, one way, to dStor.
@@ -146,6 +146,15 @@ pub(super) enum Command {
         after_help = "Examples:\n  dstor-sync restore ~/restored\n  dstor-sync restore /tmp/taxes ~/Documents/taxes --dry-run\n\nExit status: 0 all of it is there, 1 something is missing, different, older or left out,\n3 there is no ledger, 5 dStor gave no answer for some."
     )]
     Restore(Restore),
+    /// Take what dStor holds elsewhere: lists for other programs, or an archive for any IPFS node
+    ///
+    /// Lists tell, of each file that dStor holds, its hash and what is known of it. The archive holds the files themselves as
+    /// IPFS's blocks, under the same hashes: from the mirror where a file lies there unchanged, else read back from dStor. It
+    /// needs no credentials, and works beside a running agent and without one.
+    #[command(
+        after_help = "Examples:\n  dstor-sync export --csv -o ~/files.csv\n  dstor-sync export --car ~/taxes.car ~/Documents/taxes   then: ipfs dag import taxes.car\n\nExit status: 0 all of it is there, 1 something is left out, 2 usage, 3 there is no ledger,\n5 dStor gave no answer for some."
+    )]
+    Export(Export),
     /// Keep the list of a mirror's files on dStor, too
     ///
     /// A machine that is lost takes its ledger with it. A manifest is what a restore needs of it, stored on dStor: with its hash

@@ -96,13 +96,18 @@ fn line(mirror: &MirrorRow, entry: &Entry, url: Option<&str>) -> Line {
         hash: held.map(|held| held.hash.to_string()),
         proof: held.and_then(|held| held.proof.clone()),
         url: held.zip(url).map(|(held, url)| link(url, &held.hash)),
-        remote_dir: entry.remote.as_deref().map(|remote| match remote.split_once(':') {
-            Some(("id", id)) => format!("#{id}"),
-            Some((_, path)) => path.to_owned(),
-            None => remote.to_owned(),
-        }),
+        remote_dir: entry.remote.as_deref().map(remote_dir),
         stored_at: held.map(|held| time(held.at)),
         error: entry.reason.as_ref().map(|(_, message)| message.clone()),
+    }
+}
+
+/// A directory on dStor, as it is told.
+pub(super) fn remote_dir(remote: &str) -> String {
+    match remote.split_once(':') {
+        Some(("id", id)) => format!("#{id}"),
+        Some((_, path)) => path.to_owned(),
+        None => remote.to_owned(),
     }
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod credentials;
 mod doctor;
 mod exit;
+mod export;
 mod init;
 mod log;
 mod login;
@@ -91,6 +92,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Why(command) => why::run(&global, &command, output),
         Command::Verify(command) => verify::run(&global, &command, output),
         Command::Restore(command) => restore::run(&global, &command, output),
+        Command::Export(command) => export::run(&global, &command, output),
         Command::Manifest { command: ManifestCommand::Publish(command) } => {
             manifest::publish(&global, &command, output)
         }

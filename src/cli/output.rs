@@ -50,12 +50,13 @@ impl Output {
         written.is_ok()
     }
 
-    /// An answer that is a file's content, byte for byte.
-    pub(super) fn content(&self, content: &[u8]) {
+    /// An answer that is a file's content, byte for byte; `false` if nobody reads on.
+    pub(super) fn content(&self, content: &[u8]) -> bool {
         let written = std::io::stdout().lock().write_all(content);
-        if written.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe) {
+        if written.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe) {
             self.is_cut.store(true, Ordering::Relaxed);
         }
+        written.is_ok()
     }
 
     /// Text for a terminal, as it is and at once; `false` if nobody reads on.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Environment, Overrides};
+use crate::config::{self, Config, Environment, Overrides};
 use crate::ledger::{AgentLock, Ledger, MirrorRow};
 use crate::mirror::MirrorPath;
 use crate::plan::LEDGER;
@@ -64,6 +64,50 @@ pub(super) fn find<'a>(mirrors: &'a [MirrorRow], path: &Path) -> Result<(&'a Mir
     let hint =
         if known.is_empty() { "there is no mirror yet".into() } else { format!("mirrors: {}", known.join(", ")) };
     Err(Failure::new(Exit::Attention, format!("`{}` is in no mirror", shown(path))).with_hint(hint))
+}
+
+/// The one mirror that everything named lies in, and where; without a name, the only one. `several`: why there can be no more,
+/// and the command that names one.
+pub(super) fn only<'a>(
+    mirrors: &'a [MirrorRow],
+    named: &[PathBuf],
+    (why, command): (&str, &str),
+) -> Result<(&'a MirrorRow, Vec<MirrorPath>), Failure> {
+    let none = || Failure::new(Exit::Attention, "there is no mirror");
+    if named.is_empty() {
+        return match mirrors {
+            [only] => Ok((only, vec![MirrorPath::top()])),
+            [] => Err(none()),
+            [first, ..] => {
+                let several = format!("there are {} mirrors, and {why}", mirrors.len());
+                let hint = format!("name one: `{command} {}`", shown(&first.settings.path));
+                Err(Failure::new(Exit::Usage, several).with_hint(hint))
+            }
+        };
+    }
+    let mut found: Option<&MirrorRow> = None;
+    let mut paths = Vec::new();
+    for path in named {
+        let (mirror, below) = find(mirrors, path)?;
+        if found.is_some_and(|first| first.id != mirror.id) {
+            return Err(Failure::new(Exit::Usage, format!("the paths lie in more than one mirror, and {why}"))
+                .with_hint("name those of one mirror at a time"));
+        }
+        found = Some(mirror);
+        paths.push(below);
+    }
+    Ok((found.ok_or_else(none)?, paths))
+}
+
+/// The directories that are mirrored, by the ledger or the configuration.
+pub(super) fn mirrored(overrides: &Overrides, environment: &Environment, mirrors: &[MirrorRow]) -> Vec<PathBuf> {
+    let mut mirrored: Vec<PathBuf> = mirrors.iter().map(|mirror| mirror.settings.path.clone()).collect();
+    // A configuration that is none has no mirrors that an agent could run on.
+    let configured = Config::load(overrides, environment).map(|config| config.mirrors).unwrap_or_default();
+    mirrored.extend(configured.into_iter().map(|mirror| mirror.path));
+    mirrored.sort();
+    mirrored.dedup();
+    mirrored
 }
 
 pub(super) fn open(state_dir: &Path) -> Result<Ledger, Failure> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{self, Config, Environment, Place, Relation};
+use crate::config::{self, Environment, Place, Relation};
 use crate::ledger::MirrorRow;
 use crate::manifest::{Unlisted, fetch};
 use crate::mirror::{Cid, MirrorPath};
@@ -53,34 +53,6 @@ pub(super) fn run(global: &Global, command: &Restore, output: &Output) -> Result
     }
 }
 
-/// The mirror that everything named lies in, and where.
-fn scope<'a>(mirrors: &'a [MirrorRow], named: &[PathBuf]) -> Result<(&'a MirrorRow, Vec<MirrorPath>), Failure> {
-    if named.is_empty() {
-        return match mirrors {
-            [only] => Ok((only, vec![MirrorPath::top()])),
-            [] => Err(Failure::new(Exit::Attention, "there is no mirror to restore")),
-            [first, ..] => {
-                let several = format!("there are {} mirrors, and each needs a directory of its own", mirrors.len());
-                let hint = format!("name one: `dstor-sync restore DEST {}`", shown(&first.settings.path));
-                Err(Failure::new(Exit::Usage, several).with_hint(hint))
-            }
-        };
-    }
-    let mut found: Option<&MirrorRow> = None;
-    let mut paths = Vec::new();
-    for path in named {
-        let (mirror, below) = places::find(mirrors, path)?;
-        if found.is_some_and(|first| first.id != mirror.id) {
-            return Err(Failure::new(Exit::Usage, "the paths lie in more than one mirror")
-                .with_hint("restore each mirror into a directory of its own"));
-        }
-        found = Some(mirror);
-        paths.push(below);
-    }
-    let mirror = found.ok_or_else(|| Failure::new(Exit::Attention, "there is no mirror to restore"))?;
-    Ok((mirror, paths))
-}
-
 /// Directories below `dest` where nothing is written.
 ///
 /// # Errors
@@ -89,12 +61,7 @@ fn guarded(global: &Global, command: &Restore, dest: &Path, mirrors: &[MirrorRow
     let overrides = places::overrides(global, None);
     let environment = Environment::of_process();
     let state_dir = config::resolve(&config::state_dir(&overrides, &environment)?);
-    let mut mirrored: Vec<PathBuf> = mirrors.iter().map(|mirror| mirror.settings.path.clone()).collect();
-    // A configuration that is none has no mirrors that an agent could run on.
-    let configured = Config::load(&overrides, &environment).map(|config| config.mirrors).unwrap_or_default();
-    mirrored.extend(configured.into_iter().map(|mirror| mirror.path));
-    mirrored.sort();
-    mirrored.dedup();
+    let mirrored = places::mirrored(&overrides, &environment, mirrors);
     let place = Place::of(dest);
     let mut guarded = Vec::new();
     let mut guard = |inner: &Path, why: String| {
@@ -130,7 +97,8 @@ impl Run<'_> {
     fn by_ledger(mut self, state_dir: &Path) -> Result<Exit, Failure> {
         let ledger = places::open(state_dir)?;
         let mirrors = ledger.active_mirrors()?;
-        let (mirror, paths) = scope(&mirrors, &self.command.paths)?;
+        let several = ("each needs a directory of its own", "dstor-sync restore DEST");
+        let (mirror, paths) = places::only(&mirrors, &self.command.paths, several)?;
         let dest = Arc::new(self.open(&mirrors)?);
         let scope = Scope {
             mirror: mirror.id,

@@ -41,7 +41,7 @@ pub use checkup::written_at;
 pub use copy::{CopyError, Interrupt, copied_at, discard_copy, make_copy};
 pub use due::{HELD, Outlook};
 pub use entries::{Entry, EntryState};
-pub use files::{Below, FileRow, Listing};
+pub use files::{Below, FileRow, Held, Listing};
 pub use holdings::{Holding, Holdings, Shelved};
 pub use lock::{AgentLock, LockError};
 pub use manifests::ManifestRow;

@@ -232,7 +232,7 @@ pub(super) enum Placed {
 
 /// A file on its way: under a name of its own, which it loses if it is dropped. It is locked, which ends with the process: so
 /// the next restore knows that nobody writes it any more.
-pub(super) struct Part {
+pub struct Part {
     dir: Arc<OwnedFd>,
     name: Vec<u8>,
     file: File,
@@ -240,7 +240,11 @@ pub(super) struct Part {
 }
 
 impl Part {
-    fn make(dir: Arc<OwnedFd>) -> io::Result<Self> {
+    /// Blocking: begins one in this directory.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn make(dir: Arc<OwnedFd>) -> io::Result<Self> {
         loop {
             let letters = std::iter::repeat_with(|| fastrand::alphanumeric().to_ascii_lowercase() as u8);
             let name: Vec<u8> = PART.iter().copied().chain(letters.take(16)).collect();
@@ -289,15 +293,38 @@ impl Part {
         let mut is_dressed = bytes != wanted.size || self.set_time(wanted).is_ok();
         // Never those that let a program run as its owner: what came over the network must not.
         is_dressed &= rustix::fs::fchmod(&self.file, Mode::from_raw_mode(wanted.mode & 0o777)).is_ok();
+        match self.rename(name, over) {
+            Err(Errno::EXIST) => return Ok(Placed::Taken),
+            renamed => renamed?,
+        }
+        Ok(Placed::There { is_dressed })
+    }
+
+    /// The file itself.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Blocking: gives it a name, once the disk holds it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if something has that name and stays; else as the file system says.
+    pub fn finish(mut self, name: &[u8], over: Over) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.rename(name, over)?;
+        Ok(rustix::fs::fsync(&self.dir)?)
+    }
+
+    fn rename(&mut self, name: &[u8], over: Over) -> rustix::io::Result<()> {
         match over {
             Over::All => rustix::fs::renameat(&self.dir, &*self.name, &self.dir, name)?,
-            Over::Nothing => match self.rename_to_free(name) {
-                Err(Errno::EXIST) => return Ok(Placed::Taken),
-                renamed => renamed?,
-            },
+            Over::Nothing => self.rename_to_free(name)?,
         }
         self.is_placed = true;
-        Ok(Placed::There { is_dressed })
+        Ok(())
     }
 
     fn set_time(&self, wanted: &Wanted) -> rustix::io::Result<()> {

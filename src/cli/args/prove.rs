@@ -1,4 +1,4 @@
-//! What `verify`, `restore` and `manifest` take.
+//! What `verify`, `restore`, `export` and `manifest` take.
 
 use std::path::PathBuf;
 
@@ -63,6 +63,40 @@ pub(in crate::cli) struct Restore {
     /// As JSON, one object a line, the summary last
     #[arg(long)]
     pub(in crate::cli) json: bool,
+}
+
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("form").required(true))]
+pub(in crate::cli) struct Export {
+    /// Files, and directories with all below them; none: everything
+    #[arg(value_name = "PATH")]
+    pub(in crate::cli) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) which: Which,
+    /// A table for spreadsheets and databases (RFC 4180), a line a file
+    #[arg(long, group = "form")]
+    pub(in crate::cli) csv: bool,
+    /// One JSON object a line, with the same values
+    #[arg(long, group = "form")]
+    pub(in crate::cli) json: bool,
+    /// SHA-256 and path below the mirror, as `sha256sum -c` takes them; reads the files, or has them from dStor
+    #[arg(long, group = "form")]
+    pub(in crate::cli) sha256sum: bool,
+    /// Hash, tabulator and a name, for another IPFS pinning service
+    #[arg(long, group = "form")]
+    pub(in crate::cli) pins: bool,
+    /// An archive (CARv1) that any IPFS node can import; reads the files, or has them from dStor
+    #[arg(long, value_name = "FILE", group = "form")]
+    pub(in crate::cli) car: Option<PathBuf>,
+    /// Write to this file, which is there whole or not at all; else to standard output
+    #[arg(short, long, value_name = "FILE", conflicts_with = "car")]
+    pub(in crate::cli) output: Option<PathBuf>,
+    /// Also what is no longer in the mirror; a file that is named is taken in any case
+    #[arg(long)]
+    pub(in crate::cli) gone: bool,
+    /// Replace FILE if it is there
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
 }
 
 #[derive(Subcommand)]
