@@ -2,7 +2,7 @@
 # The Debian package from its making to its end: builds it, looks what is in it, installs it, uses what it brought, removes
 # it, and looks that nothing of it is left. Prints a line for each step; ends with 1 at the first that is missed.
 #
-#   tests/package.sh
+#   tests/package.sh [PROFILE]        what is built as for a release, or with dev the program that the tests have anyway
 #
 # Changes this machine's packages, so it is for a machine that is thrown away, as root on Debian. Needs cargo-deb
 # (`cargo install cargo-deb --locked`), bash-completion, man-db's or groff's `groff`, zsh and fish.
@@ -22,7 +22,7 @@ trap finish EXIT
 step() { echo "ok  $*"; }
 miss() { echo "MISSED  $*" >&2; exit 1; }
 
-packaging/deb.sh > "$work/made" 2>&1 || { cat "$work/made" >&2; miss "the package is not made"; }
+packaging/deb.sh "${1:-release}" > "$work/made" 2>&1 || { cat "$work/made" >&2; miss "the package is not made"; }
 deb=$(tail -1 "$work/made")
 step "made: $(basename "$deb"), $(stat -c %s "$deb") bytes"
 
