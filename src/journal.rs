@@ -38,6 +38,9 @@ pub struct Line {
     /// The hash that dStor gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
+    /// Where anyone can read it; only of versions that the ledger tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Why, for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -67,6 +70,8 @@ pub enum Event {
     Skipped,
     /// A stored file is no longer here.
     Gone,
+    /// It is here again, with the bytes of the last version. Told by the ledger, never written.
+    Returned,
     /// dStor takes nothing, or does not answer.
     Away,
     /// dStor answers again.
@@ -87,6 +92,7 @@ impl Event {
             Self::Failed => "failed",
             Self::Skipped => "skipped",
             Self::Gone => "gone",
+            Self::Returned => "returned",
             Self::Away => "away",
             Self::Back => "back",
             Self::Omitted => "omitted",
@@ -99,7 +105,7 @@ impl Line {
     #[must_use]
     pub fn of(event: Event, reason: Option<String>, now: Millis) -> Self {
         let at = time(now);
-        Self { at, event, path: None, size: None, hash: None, reason, next_attempt_at: None, lines: None }
+        Self { at, event, path: None, size: None, hash: None, url: None, reason, next_attempt_at: None, lines: None }
     }
 
     /// What happened to the file at `path`; `None` for what nobody would look for later: that it was touched.

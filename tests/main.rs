@@ -14,6 +14,7 @@ mod faults;
 mod figures;
 mod ground;
 mod guards;
+mod history;
 mod init;
 mod log;
 mod manifest;

@@ -233,7 +233,8 @@ async fn a_ledger_of_an_older_version_is_read_as_it_is_and_brought_up_where_no_a
             db.execute_batch(
                 "DROP TRIGGER file_stored_anew; DROP TRIGGER file_not_to_be_read; DROP TABLE readings;
                  DROP TABLE stragglers; DROP TABLE steering; ALTER TABLE changes DROP COLUMN breaks;
-                 DROP TABLE latest; DROP TABLE manifests; PRAGMA user_version = 1",
+                 DROP TABLE latest; DROP TABLE manifests; DROP TABLE history; DROP TABLE unrecorded;
+                 PRAGMA user_version = 1",
             )
         })
         .expect("made old");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::ledger::Millis;
 use crate::sandbox::Misbehaviour;
 
 pub(super) use begin::{
@@ -100,11 +101,14 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  dstor-sync status --watch\n  dstor-sync status --json | jq .mirrors[0].files")]
     Status(Status),
     /// List files with their state, hash and link
-    #[command(after_help = "Examples:\n  dstor-sync ls ~/Documents/taxes\n  dstor-sync ls --state failed --json")]
+    #[command(
+        after_help = "Examples:\n  dstor-sync ls ~/Documents/taxes\n  dstor-sync ls --at 2026-05-01T12:00 ~/Documents/taxes"
+    )]
     Ls(Ls),
     /// Tell what happened: what was stored, retried, given up and left out, newest last
     ///
-    /// The agent and `sync` note it in the state directory, the last 4 to 8 MiB of it.
+    /// The agent and `sync` note it in the state directory, the last 4 to 8 MiB of it. Of a file that is named, the versions that
+    /// dStor stored are told with their links, however long ago that was.
     #[command(after_help = "Examples:\n  dstor-sync log -f\n  dstor-sync log -n all ~/Documents/thesis.pdf")]
     Log(Log),
     /// Tell why a path is in its state
@@ -146,7 +150,7 @@ pub(super) enum Command {
         after_help = "Examples:\n  dstor-sync restore ~/restored\n  dstor-sync restore /tmp/taxes ~/Documents/taxes --dry-run\n\nExit status: 0 all of it is there, 1 something is missing, different, older or left out,\n3 there is no ledger, 5 dStor gave no answer for some."
     )]
     Restore(Restore),
-    /// Take what dStor holds elsewhere: lists for other programs, or an archive for any IPFS node
+    /// Take what dStor holds elsewhere: as lists, or as an archive for IPFS
     ///
     /// Lists tell, of each file that dStor holds, its hash and what is known of it. The archive holds the files themselves as
     /// IPFS's blocks, under the same hashes: from the mirror where a file lies there unchanged, else read back from dStor. It
@@ -289,9 +293,35 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(length).map_err(|_| "it cannot be negative".to_owned())
 }
 
+/// A time of day by this machine's zone, or with an offset: its second to the end.
+fn instant(text: &str) -> Result<Millis, String> {
+    let wrong = |_| "write it like 2026-05-01, 2026-05-01T12:00 or 2026-05-01T12:00:00Z".to_owned();
+    let at = match text.parse::<jiff::Timestamp>() {
+        Ok(at) => at,
+        Err(_) => {
+            let civil: jiff::civil::DateTime = text.parse().map_err(wrong)?;
+            jiff::tz::TimeZone::system().to_timestamp(civil).map_err(wrong)?
+        }
+    };
+    Ok(at.as_second().saturating_mul(1000).saturating_add(999))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them_and_nothing_else_is() {
+        let noon = 1_777_636_800_999;
+        assert_eq!(instant("2026-05-01T12:00:00Z"), Ok(noon));
+        assert_eq!(instant("2026-05-01T14:00+02:00"), Ok(noon));
+        let here = |text: &str| instant(text).expect("a time");
+        assert_eq!(here("2026-05-01T12:00"), here("2026-05-01 12:00:00"));
+        assert_eq!(here("2026-05-01T12:00") - here("2026-05-01"), 12 * 3600 * 1000);
+        for wrong in ["", "yesterday", "12:00", "2026-13-01", "2026-05-01T25:00", "1777636800"] {
+            assert!(instant(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_arguments_fit_together() {

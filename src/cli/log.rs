@@ -1,5 +1,7 @@
 //! `log`: what was stored, retried, given up and left out, newest last.
 
+mod versions;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use super::args::{Global, Log};
 use super::exit::{Exit, Failure};
 use super::output::{Output, Tone};
 use super::places;
+use versions::Versions;
 
 /// How often it is looked whether there is more.
 const LOOK: Duration = Duration::from_millis(250);
@@ -24,20 +27,29 @@ pub(super) fn run(global: &Global, command: &Log, output: &Output) -> Result<Exi
         let what = format!("no agent has written anything to `{}`", shown(&state_dir));
         return Err(Failure::new(Exit::NotRunning, what).with_hint("`dstor-sync run` or `dstor-sync sync` begins"));
     }
+    let mut versions = Versions::of(&state_dir, &command.paths)?;
     let most = command.lines.most();
     let mut last = VecDeque::new();
-    while let Some(line) = reader.read_line()? {
-        if !is_wanted(&line, &wanted) {
+    loop {
+        let noted = reader.read_line()?;
+        if noted.as_ref().is_some_and(|line| !is_wanted(line, &wanted) || versions.tell_of(line)) {
             continue;
         }
-        if most == usize::MAX && !write(&line, command, output) {
-            return Ok(Exit::Fine);
-        }
-        if most < usize::MAX {
-            last.push_back(line);
-            if last.len() > most {
-                last.pop_front();
+        let is_end = noted.is_none();
+        let before = versions.take_until(noted.as_ref().map(|line| line.at.as_str()));
+        for line in before.into_iter().chain(noted) {
+            if most == usize::MAX && !write(&line, command, output) {
+                return Ok(Exit::Fine);
             }
+            if most < usize::MAX {
+                last.push_back(line);
+                if last.len() > most {
+                    last.pop_front();
+                }
+            }
+        }
+        if is_end {
+            break;
         }
     }
     if !last.iter().all(|line| write(line, command, output)) || !command.follow {
@@ -75,6 +87,7 @@ fn human(line: &Line, output: &Output) -> String {
         Event::Failed => ("failed", Tone::Bad),
         Event::Skipped => ("skipped", Tone::Faint),
         Event::Gone => ("gone", Tone::Faint),
+        Event::Returned => ("returned", Tone::Faint),
         Event::Away => ("away", Tone::Bad),
         Event::Back => ("back", Tone::Good),
         Event::Omitted => ("omitted", Tone::Busy),
@@ -91,10 +104,11 @@ fn human(line: &Line, output: &Output) -> String {
     };
     let size = line.size.map(|size| format!("  {}", bytes(size))).unwrap_or_default();
     let hash = line.hash.as_ref().map(|hash| format!("  {}", shown(hash))).unwrap_or_default();
+    let url = line.url.as_ref().map(|url| format!("  {}", shown(url))).unwrap_or_default();
     let reason = line.reason.as_ref().map(|reason| format!("  {}", shown(reason))).unwrap_or_default();
     let next = line.next_attempt_at.as_ref().map(|at| format!("; next try {}", shown(at))).unwrap_or_default();
     format!(
-        "{}  {}  {what}{size}{hash}{reason}{next}",
+        "{}  {}  {what}{size}{hash}{url}{reason}{next}",
         shown(Path::new(&line.at)),
         output.paint(&format!("{word:<8}"), tone)
     )

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::dstor::link;
-use crate::ledger::{AgentLock, Entry, EntryState, MirrorRow};
-use crate::mirror::{MirrorPath, State as FileState};
+use crate::ledger::{AgentLock, Entry, EntryState, Holding, Ledger, Millis, MirrorRow, Shelved};
+use crate::mirror::{MirrorPath, Placement, State as FileState};
 use crate::wording::{JsonPath, file_time, shown, time};
 
 use super::args::{Global, Ls, State};
@@ -18,7 +18,8 @@ struct Line {
     #[serde(flatten)]
     path: JsonPath,
     state: &'static str,
-    size: u64,
+    /// Null where nobody knows it: of some versions that were replaced since.
+    size: Option<u64>,
     modified_at: Option<String>,
     blake3: Option<String>,
     hash: Option<String>,
@@ -42,6 +43,9 @@ pub(super) fn run(global: &Global, command: &Ls, output: &Output) -> Result<Exit
     }
     if command.paths.is_empty() {
         wanted.extend(mirrors.iter().map(|mirror| (mirror, MirrorPath::top())));
+    }
+    if let Some(at) = command.at {
+        return Then { command, output, ledger: &ledger, url: url.as_deref(), at }.list(&wanted);
     }
     let mut exit = Exit::Fine;
     for ((mirror, prefix), given) in wanted.iter().zip(command.paths.iter().map(Some).chain(std::iter::repeat(None))) {
@@ -71,6 +75,73 @@ pub(super) fn run(global: &Global, command: &Ls, output: &Output) -> Result<Exit
     Ok(exit)
 }
 
+/// A listing of what there was at a time.
+struct Then<'a> {
+    command: &'a Ls,
+    output: &'a Output,
+    ledger: &'a Ledger,
+    url: Option<&'a str>,
+    at: Millis,
+}
+
+impl Then<'_> {
+    fn list(&self, wanted: &[(&MirrorRow, MirrorPath)]) -> Result<Exit, Failure> {
+        let mut exit = places::tell_of_gaps(self.ledger, self.at, self.output)?;
+        for (at, (mirror, scope)) in wanted.iter().enumerate() {
+            let mut any = false;
+            let mut page: Vec<Shelved> = self.ledger.holding(mirror.id, scope, Some(self.at))?.into_iter().collect();
+            let mut holdings = self.ledger.holdings_at(mirror.id, scope, self.at)?;
+            loop {
+                for shelved in page {
+                    let Shelved::Held(holding) = shelved else { continue };
+                    any = true;
+                    if !self.tell(mirror, &holding) {
+                        return Ok(exit);
+                    }
+                }
+                page = holdings.next_page()?;
+                if page.is_empty() {
+                    break;
+                }
+            }
+            if let Some(given) = self.command.paths.get(at).filter(|_| !any) {
+                let then = time(self.at);
+                self.output.note(format_args!("error: by {then} dStor held nothing of `{}`", shown(given)));
+                self.output.note(format_args!("hint: `dstor-sync log {}` tells of its versions", shown(given)));
+                exit = Exit::Attention;
+            }
+        }
+        Ok(exit)
+    }
+
+    /// `false` if nobody reads on.
+    fn tell(&self, mirror: &MirrorRow, holding: &Holding) -> bool {
+        let is_known = holding.state == EntryState::Settled(FileState::Stored);
+        let parent = holding.path.split().map_or_else(MirrorPath::top, |(parent, _)| parent);
+        let line = Line {
+            path: JsonPath::new(&holding.path.under(&mirror.settings.path)),
+            state: "stored",
+            size: is_known.then_some(holding.size),
+            modified_at: file_time(holding.mtime).filter(|_| is_known),
+            blake3: Some(holding.digest.to_string()),
+            hash: Some(holding.hash.to_string()),
+            proof: holding.proof.clone(),
+            url: self.url.map(|url| link(url, &holding.hash)),
+            remote_dir: mirror.settings.policy.placement.of_directory(&parent).ok().map(|place| match place {
+                Placement::Id(id) => format!("#{id}"),
+                Placement::Path(dir) => dir.as_str().to_owned(),
+            }),
+            stored_at: Some(time(holding.stored_at)),
+            error: None,
+        };
+        self.output.line_if_read(if self.command.json {
+            serde_json::to_string(&line).unwrap_or_default()
+        } else {
+            human(&line, self.output)
+        })
+    }
+}
+
 impl State {
     fn is(self, state: EntryState) -> bool {
         state
@@ -90,7 +161,7 @@ fn line(mirror: &MirrorRow, entry: &Entry, url: Option<&str>) -> Line {
     Line {
         path: JsonPath::new(&entry.path.under(&mirror.settings.path)),
         state: entry.state.word(),
-        size: entry.size,
+        size: Some(entry.size),
         modified_at: entry.row.as_ref().and_then(|row| file_time(row.recorded.stat.mtime)),
         blake3: held.map(|held| held.digest.to_string()),
         hash: held.map(|held| held.hash.to_string()),

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Environment, Overrides};
-use crate::ledger::{AgentLock, Ledger, MirrorRow};
+use crate::ledger::{AgentLock, Ledger, Millis, MirrorRow};
 use crate::mirror::MirrorPath;
 use crate::plan::LEDGER;
-use crate::wording::shown;
+use crate::wording::{shown, time};
 
 use super::args::{Global, Run, Which};
 use super::exit::{Exit, Failure};
+use super::output::Output;
 
 /// Where `run --sandbox` keeps its ledger and objects, below the state directory.
 pub(super) const SANDBOX: &str = "sandbox";
@@ -108,6 +109,17 @@ pub(super) fn mirrored(overrides: &Overrides, environment: &Environment, mirrors
     mirrored.sort();
     mirrored.dedup();
     mirrored
+}
+
+/// Tells if not everything of a time is on record, and what that means.
+pub(super) fn tell_of_gaps(ledger: &Ledger, at: Millis, output: &Output) -> Result<Exit, Failure> {
+    let Some(until) = ledger.is_unrecorded(at)? else { return Ok(Exit::Fine) };
+    let until = if until == Millis::MAX { "a newer version of the agent runs".into() } else { time(until) };
+    output.note(format_args!(
+        "warning: of {} not everything is on record: what was replaced or removed before {until} may be missing",
+        time(at)
+    ));
+    Ok(Exit::Attention)
 }
 
 pub(super) fn open(state_dir: &Path) -> Result<Ledger, Failure> {

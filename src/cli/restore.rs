@@ -104,10 +104,16 @@ impl Run<'_> {
             mirror: mirror.id,
             paths,
             with_gone: self.command.gone,
+            at: self.command.at,
             longest: mirror.settings.policy.max_file_size,
         };
-        let count = |path| ledger.count_holdings(mirror.id, path);
-        self.show_bar(scope.paths.iter().map(count).sum::<Result<u64, _>>()?);
+        let gaps = self.command.at.map(|at| places::tell_of_gaps(&ledger, at, self.output)).transpose()?;
+        let count = |path| match self.command.at {
+            None => ledger.count_holdings(mirror.id, path),
+            Some(at) => ledger.count_then(mirror.id, path, at),
+        };
+        let count = scope.paths.iter().map(count).sum::<Result<u64, _>>()?;
+        self.show_bar(count);
         let (stop, signal) = signals::listen()?;
         let runtime = setup::runtime()?;
         let ended = runtime.block_on(async {
@@ -126,6 +132,7 @@ impl Run<'_> {
         let (summary, listed) = ended?;
         let is_short = self.told_of_all(&listed);
         self.conclude(&summary)?;
+        let is_short = is_short || gaps.is_some_and(|exit| exit != Exit::Fine);
         Ok(self.exit(&summary, &signal, is_short))
     }
 

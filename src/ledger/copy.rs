@@ -133,6 +133,7 @@ fn restore_by(path: &Path, new: &Path, now: Millis) -> Result<Option<Millis>, Le
     let copied_at: Millis = ledger.db.query_row("SELECT at FROM copied", [], |row| row.get(0))?;
     ledger.db.execute_batch("BEGIN IMMEDIATE")?;
     ledger.doubt(copied_at, now)?;
+    ledger.note_unrecorded(copied_at, now)?;
     ledger.db.execute_batch("DROP TABLE copied; COMMIT")?;
     drop(ledger);
     put_in_place(new, path).map_err(io)?;

@@ -1,6 +1,6 @@
 //! The files' rows: what was seen of each path and what dStor holds of it.
 
-use rusqlite::{Connection, Row, ToSql};
+use rusqlite::{Row, ToSql};
 
 use super::{Ledger, LedgerError, Millis, MirrorId, Stored, bits_in, bits_out};
 use crate::mirror::{Cid, Digest, MirrorPath, Recorded, Skip, Stat, State, Timestamp};
@@ -159,6 +159,7 @@ impl Ledger {
 
     pub(super) fn put_stored(&self, key: (i64, &[u8]), stored: &Stored) -> Result<(), LedgerError> {
         let Stored { stat, mode, digest, hash, is_proved, at } = stored;
+        self.end_version(key, *at)?;
         self.db
             .prepare_cached(
                 "INSERT INTO files (directory_id, name, state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, mode,
@@ -188,7 +189,14 @@ impl Ledger {
     }
 
     /// Records the version that was looked at, and that it is not stored; what dStor holds of the path stays as it is.
-    pub(super) fn put_stat(&self, key: (i64, &[u8]), state: State, stat: &Stat, mode: u32) -> Result<(), LedgerError> {
+    pub(super) fn put_stat(
+        &self,
+        key: (i64, &[u8]),
+        state: State,
+        (stat, mode): (&Stat, u32),
+        now: Millis,
+    ) -> Result<(), LedgerError> {
+        self.begin_again(key, now)?;
         self.db
             .prepare_cached(
                 "INSERT INTO files (directory_id, name, state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, mode)
@@ -213,7 +221,13 @@ impl Ledger {
     }
 
     /// Records that the bytes are those that dStor holds, of which there has to be a record.
-    pub(super) fn put_refreshed(&self, key: (i64, &[u8]), stat: &Stat, mode: u32) -> Result<(), LedgerError> {
+    pub(super) fn put_refreshed(
+        &self,
+        key: (i64, &[u8]),
+        (stat, mode): (&Stat, u32),
+        now: Millis,
+    ) -> Result<(), LedgerError> {
+        self.begin_again(key, now)?;
         self.db
             .prepare_cached(
                 "UPDATE files SET state = 0, size = ?3, mtime_s = ?4, mtime_ns = ?5, ctime_s = ?6, ctime_ns = ?7,
@@ -235,13 +249,27 @@ impl Ledger {
     }
 
     /// The path is no file any more: `gone` if dStor holds it, else there is nothing to tell.
-    pub(super) fn forget_file(&self, key: (i64, &[u8])) -> Result<(), LedgerError> {
+    pub(super) fn forget_file(&self, key: (i64, &[u8]), now: Millis) -> Result<(), LedgerError> {
+        self.end_version(key, now)?;
         self.db
             .prepare_cached("DELETE FROM files WHERE directory_id = ?1 AND name = ?2 AND hash IS NULL")?
             .execute(key)?;
         self.db
             .prepare_cached("UPDATE files SET state = 3 WHERE directory_id = ?1 AND name = ?2 AND state <> 3")?
             .execute(key)?;
+        Ok(())
+    }
+
+    /// Marks everything below a directory gone, and forgets what dStor never held.
+    pub(super) fn forget_state(&self, mirror: MirrorId, dir: &MirrorPath, now: Millis) -> Result<(), LedgerError> {
+        self.end_versions_below(mirror, dir, now)?;
+        for sql in [
+            "DELETE FROM reasons WHERE directory_id IN ({below})",
+            "DELETE FROM files WHERE directory_id IN ({below}) AND hash IS NULL",
+            "UPDATE files SET state = 3 WHERE directory_id IN ({below}) AND state <> 3",
+        ] {
+            self.db.prepare_cached(&sql.replace("{below}", at_and_below(dir)))?.execute((mirror.0, dir.as_bytes()))?;
+        }
         Ok(())
     }
 
@@ -275,18 +303,6 @@ impl Ledger {
         }
         Ok(())
     }
-}
-
-/// Marks everything below a directory gone, and forgets what dStor never held.
-pub(super) fn forget_state(db: &Connection, mirror: MirrorId, dir: &MirrorPath) -> Result<(), LedgerError> {
-    for sql in [
-        "DELETE FROM reasons WHERE directory_id IN ({below})",
-        "DELETE FROM files WHERE directory_id IN ({below}) AND hash IS NULL",
-        "UPDATE files SET state = 3 WHERE directory_id IN ({below}) AND state <> 3",
-    ] {
-        db.prepare_cached(&sql.replace("{below}", at_and_below(dir)))?.execute((mirror.0, dir.as_bytes()))?;
-    }
-    Ok(())
 }
 
 /// What begins with the columns of [`FILE`] up to the digest; `unsure` is the number of the column of that name.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use rusqlite::Row;
 
 use super::files::at_and_below;
+use super::history::THEN;
 use super::{EntryState, Ledger, LedgerError, Millis, MirrorId, bits_out};
 use crate::mirror::{Cid, Digest, MirrorPath, State, Timestamp};
 
@@ -30,6 +31,8 @@ pub struct Holding {
     pub mode: u32,
     /// When dStor stored it.
     pub stored_at: Millis,
+    /// `cid`, `read` or nothing.
+    pub proof: Option<String>,
 }
 
 /// What the ledger has of a path.
@@ -45,11 +48,12 @@ pub enum Shelved {
 
 /// Everything in a directory from the name ?2 on, at most ?3 of it: files, and changes without a file.
 const SHELVED: &str =
-    "SELECT f.name, f.state, c.claimed, f.blake3, f.hash, f.size, f.mtime_s, f.mtime_ns, f.mode, f.stored_at
+    "SELECT f.name, f.state, c.claimed, f.blake3, f.hash, f.size, f.mtime_s, f.mtime_ns, f.mode, f.stored_at,
+       f.proof
      FROM files f LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
      WHERE f.directory_id = ?1 AND f.name >= ?2
      UNION ALL
-     SELECT c.name, NULL, c.claimed, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM changes c
+     SELECT c.name, NULL, c.claimed, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM changes c
      WHERE c.directory_id = ?1 AND c.name >= ?2 AND NOT EXISTS
        (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
      ORDER BY 1 LIMIT ?3";
@@ -60,6 +64,8 @@ pub struct Holdings<'a> {
     ledger: &'a Ledger,
     mirror: MirrorId,
     scope: MirrorPath,
+    /// As of when; `None`: now.
+    at: Option<Millis>,
     directories: VecDeque<(i64, Vec<u8>)>,
     /// Where the next page of directories begins; `None`: there is none.
     next_directory: Option<Vec<u8>>,
@@ -73,6 +79,24 @@ impl Ledger {
     /// # Errors
     /// As SQLite says.
     pub fn holdings(&self, mirror: MirrorId, scope: &MirrorPath) -> Result<Holdings<'_>, LedgerError> {
+        self.holdings_as_of(mirror, scope, None)
+    }
+
+    /// What there was at and below `scope` at a time, in the versions that dStor held by then. Where a version's size is not
+    /// known its state is `gone`, and its size that of another version, or 0.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn holdings_at(&self, mirror: MirrorId, scope: &MirrorPath, at: Millis) -> Result<Holdings<'_>, LedgerError> {
+        self.holdings_as_of(mirror, scope, Some(at))
+    }
+
+    fn holdings_as_of(
+        &self,
+        mirror: MirrorId,
+        scope: &MirrorPath,
+        at: Option<Millis>,
+    ) -> Result<Holdings<'_>, LedgerError> {
         let mut directories = VecDeque::new();
         let mut first = Vec::new();
         if !scope.is_top() {
@@ -80,7 +104,7 @@ impl Ledger {
             directories.extend(self.known_directory(mirror, scope)?.map(|id| (id, scope.as_bytes().to_vec())));
         }
         let scope = scope.clone();
-        Ok(Holdings { ledger: self, mirror, scope, directories, next_directory: Some(first), here: None })
+        Ok(Holdings { ledger: self, mirror, scope, at, directories, next_directory: Some(first), here: None })
     }
 
     /// How many files at and below `scope` dStor holds that are here.
@@ -98,26 +122,35 @@ impl Ledger {
         Ok(count.cast_unsigned())
     }
 
-    /// What dStor holds of the path `file` itself.
+    /// What dStor holds of the path `file` itself, or held of it at a time.
     ///
     /// # Errors
     /// As SQLite says.
-    pub fn holding(&self, mirror: MirrorId, file: &MirrorPath) -> Result<Option<Shelved>, LedgerError> {
+    pub fn holding(
+        &self,
+        mirror: MirrorId,
+        file: &MirrorPath,
+        at: Option<Millis>,
+    ) -> Result<Option<Shelved>, LedgerError> {
         let Some((parent, name)) = file.split() else { return Ok(None) };
         let Some(id) = self.known_directory(mirror, &parent)? else { return Ok(None) };
-        let mut found = self.shelved_from(id, parent.as_bytes(), name, 1)?.0;
+        let mut found = self.shelved_from((id, parent.as_bytes()), name, at, 1)?.0;
         Ok(found.pop().filter(|found| found.is_of(file)))
     }
 
     fn shelved_from(
         &self,
-        directory: i64,
-        dir: &[u8],
+        (directory, dir): (i64, &[u8]),
         from: &[u8],
+        at: Option<Millis>,
         most: usize,
     ) -> Result<(Vec<Shelved>, Option<Vec<u8>>), LedgerError> {
-        let mut statement = self.db.prepare_cached(SHELVED)?;
-        let mut rows = statement.query((directory, from, i64::try_from(most).unwrap_or(i64::MAX)))?;
+        let mut statement = self.db.prepare_cached(if at.is_some() { THEN } else { SHELVED })?;
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+        let mut rows = match at {
+            Some(at) => statement.query((directory, from, limit, at))?,
+            None => statement.query((directory, from, limit))?,
+        };
         let (mut shelved, mut last) = (Vec::new(), None);
         while let Some(row) = rows.next()? {
             let name: Vec<u8> = row.get(0)?;
@@ -142,7 +175,7 @@ impl Holdings<'_> {
                 self.here = Some((id, dir, Vec::new()));
             }
             let Some((id, dir, from)) = self.here.take() else { return Ok(Vec::new()) };
-            let (page, next) = self.ledger.shelved_from(id, &dir, &from, PAGE)?;
+            let (page, next) = self.ledger.shelved_from((id, &dir), &from, self.at, PAGE)?;
             self.here = next.map(|next| (id, dir, next));
             if !page.is_empty() {
                 return Ok(page);
@@ -211,5 +244,6 @@ fn shelved_of(row: &Row<'_>, dir: &[u8], name: &[u8]) -> Result<Shelved, LedgerE
         mtime: Timestamp { seconds: row.get(6)?, nanos: row.get(7)? },
         mode: row.get(8)?,
         stored_at: row.get::<_, Option<Millis>>(9)?.unwrap_or(0),
+        proof: row.get(10)?,
     }))
 }

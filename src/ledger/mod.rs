@@ -12,6 +12,7 @@ mod emptied;
 mod entries;
 mod file;
 mod files;
+mod history;
 mod holdings;
 mod lock;
 mod manifests;
@@ -42,6 +43,7 @@ pub use copy::{CopyError, Interrupt, copied_at, discard_copy, make_copy};
 pub use due::{HELD, Outlook};
 pub use entries::{Entry, EntryState};
 pub use files::{Below, FileRow, Held, Listing};
+pub use history::{Moment, Turn};
 pub use holdings::{Holding, Holdings, Shelved};
 pub use lock::{AgentLock, LockError};
 pub use manifests::ManifestRow;
@@ -69,10 +71,11 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0005_breaks.sql")),
     M::up(include_str!("../../migrations/0006_latest.sql")),
     M::up(include_str!("../../migrations/0007_manifests.sql")),
+    M::up(include_str!("../../migrations/0009_history.sql")),
 ];
 /// What a ledger of an earlier form lacks, for those who only look: what each form after the first has more, empty, on
 /// this connection alone. They may meet a ledger whose agent is older than they are (F10).
-const FOR_EARLIER_FORMS: [&str; 6] = [
+const FOR_EARLIER_FORMS: [&str; 7] = [
     "CREATE TEMP TABLE readings (directory_id INTEGER, name BLOB, read_at INTEGER, found INTEGER)",
     // Nobody who only looks asks for stragglers.
     "",
@@ -81,6 +84,9 @@ const FOR_EARLIER_FORMS: [&str; 6] = [
     "",
     "CREATE TEMP TABLE latest (mirror_id INTEGER, stored_at INTEGER)",
     "CREATE TEMP TABLE manifests (mirror_id INTEGER, hash TEXT, blake3 BLOB, files INTEGER, bytes INTEGER, published_at INTEGER)",
+    "CREATE TEMP TABLE history (directory_id INTEGER, name BLOB, at INTEGER, blake3 BLOB, hash TEXT, proof TEXT, size INTEGER,
+       mtime_s INTEGER, mtime_ns INTEGER, mode INTEGER, stored_at INTEGER);
+     CREATE TEMP TABLE unrecorded AS SELECT 0 AS since, 0x7fffffffffffffff AS until",
 ];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.
 const DIRECTORIES_REMEMBERED: usize = 10_000;

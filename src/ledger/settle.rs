@@ -1,6 +1,5 @@
 //! How changes end: with the row of their path, or put back until later.
 
-use super::files::forget_state;
 use super::{Claim, Ledger, LedgerError, Millis, MirrorId};
 use crate::mirror::{Cid, Digest, Kind, MirrorPath, Skip, Stat, State};
 
@@ -150,40 +149,40 @@ impl Ledger {
         let key = (claim.directory, &*claim.name);
         match settlement {
             Settlement::Nothing => return Ok(()),
-            Settlement::NothingBelow => self.forget_below(claim.mirror, &claim.path)?,
+            Settlement::NothingBelow => self.forget_below(claim.mirror, &claim.path, now)?,
             Settlement::Stored(stored) => {
                 self.put_stored(key, stored)?;
                 self.put_latest(claim.mirror, stored.at)?;
                 self.forget_reason(key)?;
-                self.forget_below(claim.mirror, &claim.path)?;
+                self.forget_below(claim.mirror, &claim.path, now)?;
             }
             Settlement::Refreshed(stat, mode) => {
-                self.put_refreshed(key, stat, *mode)?;
+                self.put_refreshed(key, (stat, *mode), now)?;
                 self.forget_reason(key)?;
-                self.forget_below(claim.mirror, &claim.path)?;
+                self.forget_below(claim.mirror, &claim.path, now)?;
             }
             Settlement::Gone => {
-                self.forget_file(key)?;
+                self.forget_file(key, now)?;
                 self.forget_reason(key)?;
-                self.forget_below(claim.mirror, &claim.path)?;
+                self.forget_below(claim.mirror, &claim.path, now)?;
             }
             Settlement::Descended => {
-                self.forget_file(key)?;
+                self.forget_file(key, now)?;
                 self.forget_reason(key)?;
             }
             Settlement::Skipped(stat, mode, skip) => {
-                self.put_stat(key, State::Skipped, stat, *mode)?;
+                self.put_stat(key, State::Skipped, (stat, *mode), now)?;
                 self.put_reason(key, skip.code(), skip.message(), claim.attempts, now)?;
                 // A mount hides what was stored from below it; that is not gone.
                 if !matches!(skip, Skip::Kind(Kind::Mount)) {
-                    self.forget_below(claim.mirror, &claim.path)?;
+                    self.forget_below(claim.mirror, &claim.path, now)?;
                 }
             }
             Settlement::Ignored => self.ignore_at_and_below(claim.mirror, &claim.path, key, now)?,
             Settlement::Failed { stat, mode, code, message } => {
-                self.put_stat(key, State::Failed, stat, *mode)?;
+                self.put_stat(key, State::Failed, (stat, *mode), now)?;
                 self.put_reason(key, code, message, claim.attempts + 1, now)?;
-                self.forget_below(claim.mirror, &claim.path)?;
+                self.forget_below(claim.mirror, &claim.path, now)?;
             }
         }
         Ok(())
@@ -214,9 +213,9 @@ impl Ledger {
     }
 
     /// The path is no directory (any more): what the ledger has below it is gone.
-    fn forget_below(&self, mirror: MirrorId, path: &MirrorPath) -> Result<(), LedgerError> {
+    fn forget_below(&self, mirror: MirrorId, path: &MirrorPath, now: Millis) -> Result<(), LedgerError> {
         if self.known_directory(mirror, path)?.is_some() {
-            forget_state(&self.db, mirror, path)?;
+            self.forget_state(mirror, path, now)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use super::{Item, Wanted};
-use crate::ledger::{EntryState, Ledger, LedgerError, MirrorId, Shelved};
+use crate::ledger::{EntryState, Ledger, LedgerError, Millis, MirrorId, Shelved};
 use crate::mirror::{MirrorPath, State};
 
 /// What is wanted of a mirror.
@@ -17,6 +17,8 @@ pub struct Scope {
     pub paths: Vec<MirrorPath>,
     /// Whether what is no longer here is wanted too. A file that is named is wanted in any case.
     pub with_gone: bool,
+    /// As of when, in the versions that dStor held by then; `None`: now.
+    pub at: Option<Millis>,
     /// No version of a file has more bytes, beside those whose size is on record.
     pub longest: u64,
 }
@@ -40,19 +42,23 @@ pub fn list(path: PathBuf, scope: &Scope, send: &mpsc::Sender<Item>) -> Result<V
             all.push(listed);
             continue;
         }
-        if let Some(shelved) = ledger.holding(scope.mirror, path)?
+        if let Some(shelved) = ledger.holding(scope.mirror, path, scope.at)?
             && !tell(shelved, scope.longest, true, &mut listed, send)
         {
             return Ok(all);
         }
-        let mut holdings = ledger.holdings(scope.mirror, path)?;
+        let (mut holdings, with_gone) = match scope.at {
+            None => (ledger.holdings(scope.mirror, path)?, scope.with_gone),
+            // Gone since, or of a size that nobody knows.
+            Some(at) => (ledger.holdings_at(scope.mirror, path, at)?, true),
+        };
         loop {
             let page = holdings.next_page()?;
             if page.is_empty() {
                 break;
             }
             for shelved in page {
-                if !tell(shelved, scope.longest, scope.with_gone, &mut listed, send) {
+                if !tell(shelved, scope.longest, with_gone, &mut listed, send) {
                     return Ok(all);
                 }
             }

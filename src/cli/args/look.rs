@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Which, duration};
+use super::{Which, duration, instant};
+use crate::ledger::Millis;
 
 #[derive(Args)]
 pub(in crate::cli) struct Status {
@@ -70,8 +71,13 @@ pub(in crate::cli) struct Ls {
     #[command(flatten)]
     pub(in crate::cli) which: Which,
     /// Only those in this state
-    #[arg(long, value_enum, value_name = "STATE")]
+    #[arg(long, value_enum, value_name = "STATE", conflicts_with = "at")]
     pub(in crate::cli) state: Option<State>,
+    /// What there was then, in the versions that dStor held by then, such as 2026-05-01 or 2026-05-01T12:00
+    ///
+    /// A day alone is its beginning; without an offset, the time is that of this machine's zone. To the end of the second.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(in crate::cli) at: Option<Millis>,
     /// As JSON, one object a line
     #[arg(long)]
     pub(in crate::cli) json: bool,

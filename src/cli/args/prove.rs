@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Which;
+use super::{Which, instant};
+use crate::ledger::Millis;
 use crate::mirror::Cid;
 use crate::verify::Share;
 
@@ -43,7 +44,7 @@ pub(in crate::cli) struct Restore {
     #[command(flatten)]
     pub(in crate::cli) which: Which,
     /// Restore what the manifest with this hash lists; needs no ledger and no configuration
-    #[arg(long, value_name = "HASH", value_parser = hash, conflicts_with_all = ["paths", "gone"])]
+    #[arg(long, value_name = "HASH", value_parser = hash, conflicts_with_all = ["paths", "gone", "at"])]
     pub(in crate::cli) from: Option<Cid>,
     /// With --from: although its hash does not prove that it is the one that was published
     #[arg(long, requires = "from")]
@@ -51,6 +52,11 @@ pub(in crate::cli) struct Restore {
     /// Also what is no longer in the mirror; a file that is named is brought in any case
     #[arg(long)]
     pub(in crate::cli) gone: bool,
+    /// What there was then, in the versions that dStor held by then, such as 2026-05-01 or 2026-05-01T12:00
+    ///
+    /// A day alone is its beginning; without an offset, the time is that of this machine's zone. To the end of the second.
+    #[arg(long, value_name = "TIME", value_parser = instant, conflicts_with = "gone")]
+    pub(in crate::cli) at: Option<Millis>,
     /// Replace files and links in DEST that differ
     #[arg(long)]
     pub(in crate::cli) force: bool,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::mirror::MirrorPath;
 use crate::restore::{EndedBy, Fate, Item, Listed, Summary};
-use crate::wording::{JsonPath, bytes, files, shown};
+use crate::wording::{JsonPath, bytes, files, shown, time};
 
 use super::super::exit::{Exit, Failure};
 use super::super::output::Tone;
@@ -179,8 +179,16 @@ impl Run<'_> {
                 }
                 continue;
             };
-            self.output.note(format_args!("error: nothing of `{named}` is stored"));
-            self.output.note(format_args!("hint: `dstor-sync why {named}` tells more"));
+            match command.at {
+                None => {
+                    self.output.note(format_args!("error: nothing of `{named}` is stored"));
+                    self.output.note(format_args!("hint: `dstor-sync why {named}` tells more"));
+                }
+                Some(at) => {
+                    self.output.note(format_args!("error: by {} dStor held nothing of `{named}`", time(at)));
+                    self.output.note(format_args!("hint: `dstor-sync log {named}` tells of its versions"));
+                }
+            }
             is_short = true;
         }
         is_short

@@ -1,6 +1,7 @@
 //! The ledger over real SQLite files: the world that its tests share.
 
 mod emptied;
+mod history;
 mod listing;
 mod model;
 mod opening;

@@ -45,7 +45,8 @@ fn plan(db: &Connection, sql: &str) -> Vec<String> {
 
 /// Steps that go through all rows of a table that grows with the number of files.
 fn whole_tables(steps: &[String]) -> Vec<&String> {
-    const LARGE: [&str; 10] = ["files", "changes", "directories", "reasons", "readings", "f", "c", "d", "r", "b"];
+    const LARGE: [&str; 13] =
+        ["files", "changes", "directories", "reasons", "readings", "history", "f", "c", "d", "r", "b", "h", "e"];
     let is_whole = |step: &&String| {
         let mut words = step.split(' ');
         let scans = words.next() == Some("SCAN") && words.next().is_some_and(|table| LARGE.contains(&table));

@@ -180,7 +180,7 @@ fn of_the_first_form(path: &Path) {
         .execute_batch(
             "DROP TRIGGER file_stored_anew; DROP TRIGGER file_not_to_be_read; DROP TABLE readings; DROP TABLE stragglers;
              DROP TABLE steering; ALTER TABLE changes DROP COLUMN breaks; DROP TABLE latest; DROP TABLE manifests;
-             PRAGMA user_version = 1",
+             DROP TABLE history; DROP TABLE unrecorded; PRAGMA user_version = 1",
         )
         .expect("made old");
     let (dir, file) = (world.dir, "ledger.db");
@@ -236,6 +236,9 @@ fn a_ledger_of_the_first_form_can_be_read_as_it_is() {
         assert_eq!(ledger.naming(mirror, 20).expect("looked"), (1, 1));
         assert_eq!(ledger.problems(10).expect("problems"), []);
         assert_eq!(ledger.steering().expect("words"), Steering::default());
+        assert_eq!(ledger.life(mirror, &at("a")).expect("a life").len(), 1, "the version that it has");
+        assert_eq!(ledger.is_unrecorded(1).expect("looked"), Some(Millis::MAX));
+        assert_eq!(ledger.count_then(mirror, &MirrorPath::top(), Millis::MAX).expect("counted"), 1);
     }
     assert_eq!(fs::read(&path).expect("read"), bytes, "it was written to");
 }
