@@ -5,6 +5,7 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`mirror`] | the rules, pure: paths, digests, identifiers, when a path is quiet, what is to be done with it |
+//! | [`seal`] | encryption: what leaves this machine, for those who have the key |
 //! | [`local`] | the folder on this machine: watch, scan, open safely, read once |
 //! | [`ledger`] | what we know: SQLite, one file a table |
 //! | [`dstor`] | the remote: client, token, what goes over the wire |
@@ -24,6 +25,8 @@
 //! | [`cli`] | arguments, output, exit statuses, signals; nothing else prints |
 
 pub mod mirror;
+
+pub mod seal;
 
 pub mod local;
 

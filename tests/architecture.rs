@@ -10,31 +10,35 @@ use source::{Named, Token, paths, tokens, without_tests};
 /// The modules from the ground up, each with those that it may name.
 const PLAN: &[(&str, &[&str])] = &[
     ("mirror", &[]),
-    ("local", &["mirror"]),
+    ("seal", &[]),
+    ("local", &["mirror", "seal"]),
     ("ledger", &["mirror", "local"]),
     ("dstor", &["mirror", "local", "ledger"]),
-    ("upload", &["mirror", "local", "ledger", "dstor"]),
-    ("plan", &["mirror", "local", "ledger", "dstor", "upload"]),
+    ("upload", &["mirror", "seal", "local", "ledger", "dstor"]),
+    ("plan", &["mirror", "seal", "local", "ledger", "dstor", "upload"]),
     ("wording", &["mirror", "local", "ledger", "dstor", "upload", "plan"]),
     ("journal", &["mirror", "ledger", "upload", "wording"]),
     ("verify", &["mirror", "local", "ledger", "dstor", "upload", "plan"]),
-    ("restore", &["mirror", "local", "ledger", "dstor", "upload"]),
-    ("manifest", &["mirror", "ledger", "dstor", "upload", "restore"]),
+    ("restore", &["mirror", "seal", "local", "ledger", "dstor", "upload"]),
+    ("manifest", &["mirror", "seal", "ledger", "dstor", "upload", "restore"]),
     ("export", &["mirror", "local", "dstor", "upload", "wording", "restore"]),
     ("status", &["mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "verify"]),
     ("sync", &["mirror", "local", "ledger", "dstor", "upload", "plan", "journal"]),
     (
         "agent",
-        &["mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "manifest", "status"],
+        &[
+            "mirror", "seal", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "manifest",
+            "status",
+        ],
     ),
-    ("config", &["mirror", "dstor"]),
+    ("config", &["mirror", "seal", "dstor"]),
     ("doctor", &["mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "verify", "status", "config"]),
     ("service", &[]),
     ("sandbox", &["mirror", "dstor"]), // of dstor only wire: see `check`
     (
         "cli",
         &[
-            "mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "restore",
+            "mirror", "seal", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "restore",
             "manifest", "export", "status", "sync", "agent", "config", "doctor", "service", "sandbox",
         ],
     ),
