@@ -70,6 +70,7 @@ fn recording(bench: &mut Criterion) {
         stat: Stat { size: 1, mtime: at, ctime: at, inode: 3 },
         mode: 0o644,
         digest: Digest::of(b"x"),
+        sealed: None,
         hash: CidBuilder::new().finish(),
         is_proved: true,
         at: 0,

@@ -10,6 +10,8 @@ CREATE TABLE history (
   name         BLOB    NOT NULL,
   at           INTEGER NOT NULL,             -- later than each row of the path before it, whatever the clock said
   blake3       BLOB    CHECK (length(blake3) = 32),
+  sealed_blake3 BLOB   CHECK (length(sealed_blake3) = 32),  -- of what was sent, where that was encrypted
+  sealed_size  INTEGER,
   hash         TEXT,
   proof        TEXT    CHECK (proof IN ('cid', 'read')),
   size         INTEGER,                      -- bytes; null where a later version, which was not stored, was the last one seen

@@ -41,6 +41,8 @@ pub struct Record {
     pub hash: String,
     /// `cid`, `read` or nothing.
     pub proof: Option<String>,
+    /// Whether what has the hash is the file encrypted.
+    pub encrypted: bool,
     /// Where anyone can read it.
     pub url: Option<String>,
     /// Its directory on dStor; `#` and a number for one that has only a number.
@@ -50,7 +52,7 @@ pub struct Record {
 }
 
 /// The first line of a list in CSV.
-pub const CSV_HEAD: &str = "path,path_bytes,state,size,modified_at,blake3,hash,proof,url,remote_dir,stored_at\r\n";
+pub const CSV_HEAD: &str = "path,path_bytes,state,size,modified_at,blake3,hash,proof,encrypted,url,remote_dir,stored_at\r\n";
 
 impl Record {
     /// A line of CSV by RFC 4180. Every value is as it is: nothing is put before one that some program takes for a formula.
@@ -67,6 +69,7 @@ impl Record {
             Some(&self.blake3),
             Some(&self.hash),
             self.proof.as_deref(),
+            Some(if self.encrypted { "true" } else { "false" }),
             self.url.as_deref(),
             self.remote_dir.as_deref(),
             Some(&self.stored_at),
@@ -147,6 +150,7 @@ mod tests {
             blake3: "00".into(),
             hash: "Qm".into(),
             proof: Some("cid".into()),
+            encrypted: false,
             url: None,
             remote_dir: Some("a, b".into()),
             stored_at: "2026-01-31T12:00:00Z".into(),
@@ -158,7 +162,7 @@ mod tests {
         let head = CSV_HEAD.trim_end().split(',').count();
         assert_eq!(record("/=1+1").csv().matches(',').count(), head, "one value has a comma in it");
         let line = record("/a \"b\"\r\n,c").csv();
-        let expected = "\"/a \"\"b\"\"\r\n,c\",,stored,5,,00,Qm,cid,,\"a, b\",2026-01-31T12:00:00Z\r\n";
+        let expected = "\"/a \"\"b\"\"\r\n,c\",,stored,5,,00,Qm,cid,false,,\"a, b\",2026-01-31T12:00:00Z\r\n";
         assert_eq!(line, expected);
         assert!(record("=cmd").csv().starts_with("=cmd,,"), "nothing is protected by guess");
     }

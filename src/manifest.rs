@@ -21,7 +21,7 @@ use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
-use crate::mirror::{Cid, Digest, MirrorPath, Timestamp};
+use crate::mirror::{Cid, Digest, MirrorPath, Sealed, Timestamp};
 use crate::restore::Wanted;
 
 pub use fetch::{FetchError, Fetched, Unlisted, fetch, fetch_root};
@@ -90,7 +90,7 @@ enum Kind {
 pub struct Part {
     /// What dStor is asked for.
     pub hash: Cid,
-    /// Bytes in it, packed.
+    /// Bytes in it as it is stored: packed, and perhaps encrypted.
     pub packed: u64,
     /// And unpacked.
     pub bytes: u64,
@@ -126,9 +126,27 @@ struct FileLine {
     mtime: (i64, u32),
     blake3: String,
     hash: String,
+    /// What has this hash, where that is not the file itself but what it became encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sealed: Option<SealedLine>,
     /// Where dStor holds an older version than size, mode and time are of: no version has more bytes than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     older_at_most: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SealedLine {
+    size: u64,
+    blake3: String,
+}
+
+/// How a list is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Packing {
+    /// As small as it gets.
+    Small,
+    /// To be encrypted: how well something packs tells of what is in it, and its length is all that encryption leaves to see.
+    ToSeal,
 }
 
 fn line(line: &impl Serialize, out: &mut Vec<u8>) {
@@ -137,8 +155,12 @@ fn line(line: &impl Serialize, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-fn pack(bytes: &[u8]) -> Vec<u8> {
-    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
+fn pack(bytes: &[u8], packing: Packing) -> Vec<u8> {
+    let level = match packing {
+        Packing::Small => Compression::default(),
+        Packing::ToSeal => Compression::none(),
+    };
+    let mut packer = GzEncoder::new(Vec::new(), level);
     packer.write_all(bytes).and_then(|()| packer.finish()).expect("memory takes everything")
 }
 
@@ -158,10 +180,10 @@ impl Draft {
         Digest::of(&self.text)
     }
 
-    /// As it is stored.
+    /// As it is stored, or is to be encrypted.
     #[must_use]
-    pub fn packed(&self) -> Vec<u8> {
-        pack(&self.text)
+    pub fn packed(&self, packing: Packing) -> Vec<u8> {
+        pack(&self.text, packing)
     }
 }
 
@@ -197,6 +219,7 @@ impl Cutter {
             mtime: (file.mtime.seconds, file.mtime.nanos),
             blake3: file.digest.to_string(),
             hash: file.hash.to_string(),
+            sealed: file.sealed.map(|Sealed { digest, size }| SealedLine { size, blake3: digest.to_string() }),
             older_at_most: (file.longest != file.size || file.is_older).then_some(file.longest),
         };
         line(&entry, &mut self.text);
@@ -216,7 +239,7 @@ impl Cutter {
 
 /// The root over these parts, packed.
 #[must_use]
-pub fn root(mirror: &str, made_at: &str, bytes: u64, parts: &[Part]) -> Vec<u8> {
+pub fn root(mirror: &str, made_at: &str, bytes: u64, parts: &[Part], packing: Packing) -> Vec<u8> {
     let mut text = Vec::new();
     let head = Head {
         dstor_sync_manifest: VERSION,
@@ -233,7 +256,7 @@ pub fn root(mirror: &str, made_at: &str, bytes: u64, parts: &[Part]) -> Vec<u8> 
         line(&PartLine { part: hash.to_string(), packed, bytes, blake3: digest.to_string(), files }, &mut text);
     }
     line(&EndLine { end: parts.len() as u64 }, &mut text);
-    pack(&text)
+    pack(&text, packing)
 }
 
 /// The lines of a list, none of them in memory but one.
@@ -372,8 +395,12 @@ pub fn files(text: &[u8], order: &mut Order) -> Result<Vec<Wanted>, FormError> {
 }
 
 fn file(line: &[u8]) -> Option<Wanted> {
-    let FileLine { path, path_bytes, size, mode, mtime, blake3, hash, older_at_most } =
+    let FileLine { path, path_bytes, size, mode, mtime, blake3, hash, sealed, older_at_most } =
         serde_json::from_slice(line).ok()?;
+    let sealed = match sealed {
+        None => None,
+        Some(SealedLine { size, blake3 }) => Some(Sealed { digest: digest(&blake3)?, size }),
+    };
     let path = match (path, path_bytes) {
         (Some(path), None) => path.into_bytes(),
         (None, Some(bytes)) => STANDARD.decode(bytes).ok()?,
@@ -386,6 +413,7 @@ fn file(line: &[u8]) -> Option<Wanted> {
         path,
         hash: Cid::parse(&hash).ok()?,
         digest: digest(&blake3)?,
+        sealed,
         size,
         longest: older_at_most.unwrap_or(size).max(size),
         mtime,

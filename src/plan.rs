@@ -13,6 +13,7 @@ use crate::dstor::{Authorities, Client, ClientError, ClientOptions, CredentialSo
 use crate::ledger::{AgentLock, Ledger, LedgerError, LockError, Millis, MirrorSettings, Rescue, SharedLedger};
 use crate::local::unfit_for_a_ledger;
 use crate::mirror::{Sessions, Timetable};
+use crate::seal::Recipients;
 use crate::upload::{Clock, Folder, Gate, Patience, Queue, Report, Roads, Stop, Uploader};
 
 /// The ledger's name in the state directory.
@@ -68,6 +69,8 @@ pub struct Plan {
     pub mirrors: Vec<MirrorPlan>,
     /// Files and directories of ours that no mirror takes; absolute, without links. The state directory is one in any case.
     pub own: Vec<PathBuf>,
+    /// To whom files are encrypted before they leave this machine; `None`: they go as they are.
+    pub recipients: Option<Recipients>,
     /// Quiet time before a changed file is looked at.
     pub settle: Duration,
     /// A file that never goes quiet is looked at anyway after this.
@@ -191,9 +194,11 @@ impl Plan {
         let (now, since, url) = (clock.now(), hold.since, self.url.to_string());
         let latest = now.saturating_add(i64::try_from(self.retry_max_delay.as_millis()).unwrap_or(i64::MAX / 2));
         let straggling = self.straggling();
+        let recipients: Vec<String> = self.recipients.iter().flat_map(Recipients::names).collect();
         let ids = hold.ledger.with_blocking(move |ledger| {
             ledger.begin_agent(std::process::id(), &url, since)?;
             let ids = ledger.activate_mirrors(&mirrors)?;
+            ledger.set_sealing(&recipients)?;
             ledger.recover_changes(latest)?;
             ledger.send_again_after_stragglers(straggling, now)?;
             Ok(ids)
@@ -211,6 +216,7 @@ impl Plan {
             gate: Gate::new(self.workers),
             roads: Roads::new(self.sessions),
             folders: folders.iter().map(|folder| (folder.id, Arc::clone(folder))).collect::<HashMap<_, _>>(),
+            recipients: self.recipients.clone(),
             patience: Patience {
                 settle: self.settle,
                 max_delay: self.max_delay,

@@ -5,6 +5,7 @@
 //! ledger knows of.
 
 mod dest;
+mod incoming;
 mod landing;
 mod pass;
 #[cfg(test)]
@@ -12,7 +13,7 @@ mod racer;
 mod shelf;
 
 use crate::ledger::{EntryState, Holding};
-use crate::mirror::{Cid, Digest, Fault, MirrorPath, State, Timestamp};
+use crate::mirror::{Cid, Digest, Fault, MirrorPath, Sealed, State, Timestamp};
 
 pub use dest::{Dest, Guarded, Over, Part};
 pub use pass::{EndedBy, Item, Pass, Summary, Told};
@@ -38,6 +39,8 @@ pub struct Wanted {
     pub hash: Cid,
     /// What its bytes have to be.
     pub digest: Digest,
+    /// What comes in their place, if they are encrypted.
+    pub sealed: Option<Sealed>,
     /// Bytes in the version that size, time and mode are of. Mostly that is the one that dStor holds; if other than so many
     /// bytes come, it is not.
     pub size: u64,
@@ -55,7 +58,7 @@ impl Wanted {
     /// What is brought for a file of the ledger, whose mirror takes files up to `longest` bytes.
     #[must_use]
     pub fn of(holding: Holding, longest: u64) -> Self {
-        let Holding { path, state, digest, hash, size, mtime, mode, .. } = holding;
+        let Holding { path, state, digest, sealed, hash, size, mtime, mode, .. } = holding;
         // Of a stored file the record is that of the stored version, whatever waits to be uploaded by now. One that failed, or
         // is gone or left out, may have been looked at since.
         let (longest, is_older) = match state {
@@ -64,7 +67,12 @@ impl Wanted {
             EntryState::Pending | EntryState::Uploading => (longest.max(size), true),
             EntryState::Settled(State::Failed | State::Skipped) => (longest.max(size), true),
         };
-        Self { path, hash, digest, size, longest, mtime, mode, is_older }
+        Self { path, hash, digest, sealed, size, longest, mtime, mode, is_older }
+    }
+
+    /// No more bytes than this come for it.
+    fn longest_answer(&self) -> u64 {
+        self.sealed.map_or(self.longest, |sealed| sealed.size)
     }
 
     /// Whether a file of so many bytes can be it.
@@ -142,8 +150,8 @@ pub fn compared(wanted: &Wanted, lies: Digest, over: Over) -> Compared {
 /// What came for a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Came {
-    /// The digest of the bytes.
-    pub digest: Digest,
+    /// The digest of the file's bytes; `None`: it should be encrypted, and what came cannot be opened.
+    pub digest: Option<Digest>,
     /// Whether there were more than there may be.
     pub is_longer: bool,
     /// Whether it called itself a page and did not name the hash.
@@ -155,7 +163,7 @@ pub struct Came {
 /// # Errors
 /// If it looks like somebody else's answer.
 pub fn judge(came: &Came, wanted: &Wanted) -> Result<bool, Fault> {
-    if came.digest == wanted.digest && !came.is_longer {
+    if came.digest == Some(wanted.digest) && !came.is_longer {
         return Ok(true);
     }
     if came.is_page {
@@ -184,6 +192,8 @@ pub enum Fate {
     Missing,
     /// Other bytes came.
     Different,
+    /// It is encrypted, and no key that was given opens it; why.
+    Locked(&'static str),
     /// No answer came; why.
     NotAnswered(String),
     /// It cannot be written; why.
@@ -199,6 +209,7 @@ mod tests {
             path: MirrorPath::from_bytes(path.as_bytes()).expect("a plain path"),
             hash: Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").expect("a hash"),
             digest: Digest::of(b"right"),
+            sealed: None,
             size,
             longest,
             mtime: Timestamp { seconds: 0, nanos: 0 },
@@ -249,12 +260,13 @@ mod tests {
     #[test]
     fn only_the_very_bytes_are_the_file_and_a_strange_page_says_nothing() {
         let file = wanted("f", 5, 5);
-        let right = Came { digest: Digest::of(b"right"), is_longer: false, is_page: false };
+        let right = Came { digest: Some(Digest::of(b"right")), is_longer: false, is_page: false };
         assert_eq!(judge(&right, &file), Ok(true));
         assert_eq!(judge(&Came { is_page: true, ..right }, &file), Ok(true), "a stored page is a file like any");
         assert_eq!(judge(&Came { is_longer: true, ..right }, &file), Ok(false));
-        let wrong = Came { digest: Digest::of(b"wrong"), ..right };
+        let wrong = Came { digest: Some(Digest::of(b"wrong")), ..right };
         assert_eq!(judge(&wrong, &file), Ok(false));
+        assert_eq!(judge(&Came { digest: None, ..wrong }, &file), Ok(false), "what cannot be opened is something else");
         let page = judge(&Came { is_page: true, ..wrong }, &file);
         assert_eq!(page.map_err(|fault| fault.code()), Err("unreachable"));
     }

@@ -65,6 +65,8 @@ pub struct Status {
     pub agent: AgentStatus,
     /// The service.
     pub dstor: DstorStatus,
+    /// To whom files are encrypted.
+    pub encrypt: EncryptStatus,
     /// The mirrors of the agent that ran last.
     pub mirrors: Vec<MirrorStatus>,
     /// What failed, what dStor does not give back as it was stored, and what waits after a failure.
@@ -119,6 +121,13 @@ pub struct DstorStatus {
     pub last_error: Option<String>,
 }
 
+/// To whom files are encrypted before they are sent.
+#[derive(Serialize, Debug)]
+pub struct EncryptStatus {
+    /// Public keys, as the agent that ran last had them; none: files go as they are.
+    pub recipients: Vec<String>,
+}
+
 /// One mirror.
 #[derive(Serialize, Debug)]
 pub struct MirrorStatus {
@@ -164,6 +173,8 @@ pub struct ManifestStatus {
 pub struct FileCounts {
     pub stored: u64,
     pub proved: u64,
+    /// Those of the stored that are encrypted there.
+    pub encrypted: u64,
     pub pending: u64,
     pub uploading: u64,
     pub failed: u64,
@@ -260,6 +271,7 @@ impl Status {
                 token_requests: row.as_ref().map_or(0, |row| row.dstor.token_requests),
                 last_error: row.and_then(|row| row.dstor.last_error),
             },
+            encrypt: EncryptStatus { recipients: ledger.sealing()? },
             problems: problems
                 .into_iter()
                 .filter_map(|problem| {
@@ -370,6 +382,7 @@ impl MirrorStatus {
             files: FileCounts {
                 stored: counts.stored.files,
                 proved: counts.proved.files,
+                encrypted: counts.sealed.files,
                 pending: counts.pending.files,
                 uploading: counts.uploading.files,
                 failed: counts.failed.files,

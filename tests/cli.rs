@@ -257,7 +257,7 @@ async fn help_names_only_commands_that_work() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    let known = "run init login logout sync status ls log why wait verify doctor restore export manifest config root accept pause resume retry rescan service completions man sandbox help";
+    let known = "run init login logout sync status ls log why wait verify doctor restore export manifest key config root accept pause resume retry rescan service completions man sandbox help";
     assert_eq!(commands.join(" "), known);
     for command in commands.iter().filter(|command| **command != "help") {
         let help = world.run(&[command, &"--help"]);

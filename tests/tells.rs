@@ -49,6 +49,7 @@ fn plan(world: &World) -> Plan {
         sessions: Sessions::Never,
         retry_max_delay: Duration::from_secs(1),
         shutdown_grace: Duration::from_secs(1),
+        recipients: None,
         read_a_day: None,
         list_every: None,
         bandwidth: Timetable::default(),

@@ -242,8 +242,15 @@ fn know(
         for claim in ledger.claim(1, 1)? {
             let mut cid = CidBuilder::new();
             cid.update(path.as_bytes());
-            let stored =
-                Stored { stat, mode, digest: Digest::of(path.as_bytes()), hash: cid.finish(), is_proved: true, at: 1 };
+            let stored = Stored {
+                stat,
+                mode,
+                digest: Digest::of(path.as_bytes()),
+                sealed: None,
+                hash: cid.finish(),
+                is_proved: true,
+                at: 1,
+            };
             ledger.settle(&claim, &Settlement::Stored(stored), None, 1)?;
         }
     }

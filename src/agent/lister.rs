@@ -99,12 +99,14 @@ impl Lister {
         let publisher = Publisher {
             client: &self.uploader.client,
             gate: &self.uploader.gate,
+            recipients: self.uploader.recipients.clone(),
             sessions: self.sessions,
             ledger: self.ledger.clone(),
         };
-        let Published { hash, digest, files, bytes, sent, .. } = publisher.publish(mirror, last, &time(now)).await?;
+        let Published { hash, digest, sealed, files, bytes, sent, .. } =
+            publisher.publish(mirror, last, &time(now)).await?;
         info!(mirror = %mirror.settings.path.display(), files, sent, hash = %hash, "the list of its files is stored");
-        let (id, row) = (mirror.id, ManifestRow { hash, digest, files, bytes, published_at: now });
+        let (id, row) = (mirror.id, ManifestRow { hash, digest, files, bytes, published_at: now, sealed });
         self.uploader.queue.with_room(move |ledger| ledger.set_manifest(id, &row)).await?;
         Ok(())
     }

@@ -117,6 +117,7 @@ mod tests {
             sessions: Sessions::Auto,
             retry_max_delay: second,
             shutdown_grace: second,
+            recipients: None,
             read_a_day: None,
             list_every: None,
             bandwidth: Timetable::default(),

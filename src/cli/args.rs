@@ -1,6 +1,7 @@
 //! The arguments, as clap reads them. The doc comments are the help.
 
 mod begin;
+mod key;
 mod look;
 mod prove;
 mod steer;
@@ -17,6 +18,7 @@ use crate::sandbox::Misbehaviour;
 pub(super) use begin::{
     Account, Init, LogFormat, Login, Run, ServiceCommand, ServiceInstall, ServiceUninstall, ServiceWhich, Sync,
 };
+pub(super) use key::{Generate, KeyCommand, Opens, ShowKey};
 pub(super) use look::{Doctor, Log, Ls, State, Status, Wait, Why};
 pub(super) use prove::{Export, ManifestCommand, Publish, Restore, Show, Verify};
 pub(super) use steer::{Accept, Emptied, Pause, Retry, RootCommand};
@@ -24,7 +26,8 @@ pub(super) use steer::{Accept, Emptied, Pause, Retry, RootCommand};
 /// Mirrors local directories, one way, to dStor.
 ///
 /// Watches directories and uploads what changes. Nothing below a mirror is ever written, and nothing is ever removed from
-/// dStor. Whoever has a file's hash can read the file: dStor's content is public to those who know its name.
+/// dStor. Whoever has a file's hash can read the file, unless it was encrypted here: dStor's content is public to those
+/// who know its name.
 #[derive(Parser)]
 #[command(
     name = "dstor-sync",
@@ -170,6 +173,17 @@ pub(super) enum Command {
     Manifest {
         #[command(subcommand)]
         command: ManifestCommand,
+    },
+    /// Make keys for encryption
+    ///
+    /// With `[encrypt] recipients` in the configuration, files are encrypted on this machine before they are sent, in the form of
+    /// age (https://age-encryption.org). That takes the public key alone; the private one is for who brings files back.
+    #[command(
+        after_help = "Examples:\n  dstor-sync key generate /media/usb/dstor-identity.txt\n  dstor-sync restore ~/restored --identity /media/usb/dstor-identity.txt"
+    )]
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
     },
     /// Look at the configuration
     #[command(after_help = "Examples:\n  dstor-sync config check\n  dstor-sync config show")]

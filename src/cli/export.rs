@@ -210,6 +210,7 @@ impl Told<'_> {
             blake3: self.held.digest.to_string(),
             hash: self.held.hash.to_string(),
             proof: self.held.proof.clone(),
+            encrypted: self.held.sealed.is_some(),
             url: url.map(|url| link(url, &self.held.hash)),
             remote_dir: self.entry.remote.as_deref().map(remote_dir),
             stored_at: time(self.held.at),

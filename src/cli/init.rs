@@ -222,7 +222,8 @@ impl First<'_> {
         }
         out.line("");
         out.line("Whoever has a file's hash can read the file: content on dStor is public to");
-        out.line("those who know its hash. This version does not encrypt.");
+        out.line("those who know its hash. For files to be encrypted before they are sent, make");
+        out.line("a key with `dstor-sync key generate FILE`, and name it under [encrypt].");
         out.line("");
         Ok(())
     }

@@ -24,6 +24,8 @@ struct Line {
     blake3: Option<String>,
     hash: Option<String>,
     proof: Option<String>,
+    /// Whether what has the hash is the file encrypted; null: dStor holds nothing of it.
+    encrypted: Option<bool>,
     url: Option<String>,
     remote_dir: Option<String>,
     stored_at: Option<String>,
@@ -126,6 +128,7 @@ impl Then<'_> {
             blake3: Some(holding.digest.to_string()),
             hash: Some(holding.hash.to_string()),
             proof: holding.proof.clone(),
+            encrypted: Some(holding.sealed.is_some()),
             url: self.url.map(|url| link(url, &holding.hash)),
             remote_dir: mirror.settings.policy.placement.of_directory(&parent).ok().map(|place| match place {
                 Placement::Id(id) => format!("#{id}"),
@@ -166,6 +169,7 @@ fn line(mirror: &MirrorRow, entry: &Entry, url: Option<&str>) -> Line {
         blake3: held.map(|held| held.digest.to_string()),
         hash: held.map(|held| held.hash.to_string()),
         proof: held.and_then(|held| held.proof.clone()),
+        encrypted: held.map(|held| held.sealed.is_some()),
         url: held.zip(url).map(|(held, url)| link(url, &held.hash)),
         remote_dir: entry.remote.as_deref().map(remote_dir),
         stored_at: held.map(|held| time(held.at)),

@@ -11,7 +11,8 @@ use super::args::{Global, Publish, Show};
 use super::exit::{Exit, Failure, told};
 use super::output::Output;
 use super::reach::{Reach, With};
-use super::{logs, places, setup};
+use super::{key, logs, places, setup};
+use crate::seal::{Identities, Recipient, Recipients};
 
 pub(super) fn publish(global: &Global, command: &Publish, output: &Output) -> Result<Exit, Failure> {
     logs::start(global, None, output);
@@ -20,6 +21,8 @@ pub(super) fn publish(global: &Global, command: &Publish, output: &Output) -> Re
     let mirrors = ledger.active_mirrors()?;
     let mirror = the_mirror(&mirrors, command)?;
     let last = ledger.manifest(mirror.id)?;
+    // The agent may have begun with another configuration than the one that is there now: it is encrypted if either says so.
+    let by_agent = Recipients::new(ledger.sealing()?.iter().filter_map(|name| Recipient::parse(name).ok()));
     let now = Clock.now();
     let runtime = setup::runtime()?;
     let published = runtime.block_on(async {
@@ -28,6 +31,7 @@ pub(super) fn publish(global: &Global, command: &Publish, output: &Output) -> Re
         let publisher = Publisher {
             client: &reach.client,
             gate: &gate,
+            recipients: reach.recipients.clone().or(by_agent),
             sessions: reach.upload.sessions,
             ledger: state_dir.join(LEDGER),
         };
@@ -36,9 +40,10 @@ pub(super) fn publish(global: &Global, command: &Publish, output: &Output) -> Re
         published.map_err(Failure::from)
     });
     runtime.shutdown_background();
-    let Published { hash, digest, files: count, bytes: size, parts, sent, sent_bytes, is_proved, left_out } =
+    let Published { hash, digest, sealed, files: count, bytes: size, parts, sent, sent_bytes, is_proved, left_out } =
         published?;
-    let row = ManifestRow { hash: hash.clone(), digest, files: count, bytes: size, published_at: now };
+    let opens = if sealed.is_some() { " --identity FILE" } else { "" };
+    let row = ManifestRow { hash: hash.clone(), digest, files: count, bytes: size, published_at: now, sealed };
     ledger.at_once(|ledger| ledger.set_manifest(mirror.id, &row))?;
     output.line(&hash);
     output.note(format_args!(
@@ -48,7 +53,7 @@ pub(super) fn publish(global: &Global, command: &Publish, output: &Output) -> Re
         bytes(sent_bytes)
     ));
     output.note(format_args!(
-        "hint: with this hash alone, `dstor-sync restore --from {hash} DEST` brings them back; write it down"
+        "hint: with this hash alone, `dstor-sync restore --from {hash} DEST{opens}` brings them back; write it down"
     ));
     if !is_proved {
         output.note("dStor names files by other rules than the usual ones: restoring from this needs `--unproved`.");
@@ -82,11 +87,12 @@ fn the_mirror<'a>(mirrors: &'a [MirrorRow], command: &Publish) -> Result<&'a Mir
 
 pub(super) fn show(global: &Global, command: &Show, output: &Output) -> Result<Exit, Failure> {
     logs::start(global, None, output);
+    let identities = key::given(&command.opens)?;
     let runtime = setup::runtime()?;
     let fetched = runtime.block_on(async {
         let reach = Reach::of_machine(global, command.sandbox).await?;
         let gate = Gate::new(reach.upload.workers);
-        let fetched = root(&reach, &gate, &command.hash, command.unproved).await;
+        let fetched = root(&reach, &gate, &command.hash, identities.as_deref(), command.unproved).await;
         reach.leave().await;
         fetched
     });
@@ -98,6 +104,7 @@ pub(super) fn show(global: &Global, command: &Show, output: &Output) -> Result<E
     output.line(format_args!("files    {} ({}) in {} parts", files(head.files), bytes(head.bytes), parts.len()));
     let proof = if fetched.is_proved { "its hash is that of its bytes" } else { "none" };
     output.line(format_args!("proof    {proof}"));
+    output.line(format_args!("form     {}", if fetched.is_sealed { "encrypted" } else { "open to who has its hash" }));
     for part in parts {
         output.line(format_args!("part     {}  {}, {} packed", part.hash, files(part.files), bytes(part.packed)));
     }
@@ -105,8 +112,14 @@ pub(super) fn show(global: &Global, command: &Show, output: &Output) -> Result<E
 }
 
 /// The root of a list, which has to be proved unless a person says otherwise.
-pub(super) async fn root(reach: &Reach, gate: &Gate, hash: &Cid, unproved: bool) -> Result<Fetched, Failure> {
-    let fetched = fetch_root(&reach.client, gate, hash).await?;
+pub(super) async fn root(
+    reach: &Reach,
+    gate: &Gate,
+    hash: &Cid,
+    identities: Option<&Identities>,
+    unproved: bool,
+) -> Result<Fetched, Failure> {
+    let fetched = fetch_root(&reach.client, gate, hash, identities).await?;
     if fetched.is_proved || unproved {
         return Ok(fetched);
     }
@@ -124,6 +137,7 @@ impl From<FetchError> for Failure {
         let failure = Self::new(exit, told(&error));
         match error {
             FetchError::Missing(_) => failure.with_hint("look at the hash, and at the address of dStor: DSTOR_URL"),
+            FetchError::Locked(..) => failure.with_hint("name the file with the private key: `--identity FILE`"),
             FetchError::Fault(_) => failure.with_hint("try again later"),
             FetchError::Form(..) => failure.with_hint("take another manifest: an older one, or one of this version"),
         }

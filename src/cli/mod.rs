@@ -11,6 +11,7 @@ mod doctor;
 mod exit;
 mod export;
 mod init;
+mod key;
 mod log;
 mod login;
 mod logs;
@@ -38,7 +39,7 @@ use std::ffi::OsString;
 
 use clap::Parser as _;
 
-use args::{Arguments, Command, ConfigCommand, ManifestCommand, RootCommand};
+use args::{Arguments, Command, ConfigCommand, KeyCommand, ManifestCommand, RootCommand};
 pub use exit::Exit;
 use exit::Failure;
 use output::Output;
@@ -97,6 +98,8 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
             manifest::publish(&global, &command, output)
         }
         Command::Manifest { command: ManifestCommand::Show(command) } => manifest::show(&global, &command, output),
+        Command::Key { command: KeyCommand::Generate(command) } => key::generate(&global, &command, output),
+        Command::Key { command: KeyCommand::Show(command) } => key::show(&command, output),
         Command::Wait(command) => wait::run(&global, &command, output),
         Command::Doctor(command) => doctor::run(&global, &command, output),
         Command::Config { command: ConfigCommand::Check } => config::check(&global, output),

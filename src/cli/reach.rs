@@ -11,6 +11,7 @@ use crate::config::{Config, CredentialSources, Environment, Upload};
 use crate::dstor::{Authorities, Client, ClientOptions, CredentialSource, Credentials};
 use crate::ledger::AgentLock;
 use crate::sandbox::Sandbox;
+use crate::seal::Recipients;
 
 use super::args::Global;
 use super::exit::{Exit, Failure};
@@ -21,6 +22,8 @@ pub(super) struct Reach {
     pub(super) client: Arc<Client>,
     /// What the configuration says of uploads, or the defaults.
     pub(super) upload: Upload,
+    /// To whom the configuration has things encrypted.
+    pub(super) recipients: Option<Recipients>,
     sandbox: Option<Sandbox>,
 }
 
@@ -40,6 +43,7 @@ impl Reach {
         // All that reading needs of the configuration; mirrors have no part in it.
         let loaded = Config::load(&overrides, &environment);
         let upload = loaded.as_ref().map(|config| config.upload.clone()).unwrap_or_default();
+        let recipients = loaded.as_ref().ok().and_then(|config| config.encrypt.recipients.clone());
         let authorities =
             loaded.as_ref().map(|config| config.dstor.authorities()).unwrap_or_else(|_| Ok(Authorities::default()))?;
         let mut credentials: CredentialSource = Arc::new(|| Ok(None));
@@ -75,7 +79,7 @@ impl Reach {
             authorities,
         };
         let client = Client::new(options).map_err(|error| Failure::new(Exit::Attention, error.to_string()))?;
-        Ok(Self { client: Arc::new(client), upload, sandbox })
+        Ok(Self { client: Arc::new(client), upload, recipients, sandbox })
     }
 
     /// The one that a machine without a ledger asks: that of the configuration, of `DSTOR_URL`, or the usual one.

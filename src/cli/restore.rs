@@ -22,7 +22,8 @@ use super::args::{Global, Restore};
 use super::exit::{self, Exit, Failure};
 use super::output::{Output, bar};
 use super::reach::{Reach, With};
-use super::{logs, manifest, places, setup, signals};
+use super::{key, logs, manifest, places, setup, signals};
+use crate::seal::Identities;
 use told::Tally;
 
 /// Files at the same time, if no more uploads are.
@@ -38,6 +39,8 @@ struct Run<'a> {
     global: &'a Global,
     command: &'a Restore,
     dest: PathBuf,
+    /// What opens encrypted files.
+    identities: Option<Arc<Identities>>,
     bar: Option<ProgressBar>,
     tally: Tally,
 }
@@ -46,7 +49,8 @@ pub(super) fn run(global: &Global, command: &Restore, output: &Output) -> Result
     logs::start(global, None, output);
     let state_dir = places::state_dir(global, &command.which)?;
     let dest = config::resolve(&std::path::absolute(&command.dest)?);
-    let run = Run { output, global, command, dest, bar: None, tally: Tally::default() };
+    let identities = key::given(&command.opens)?;
+    let run = Run { output, global, command, dest, identities, bar: None, tally: Tally::default() };
     match &command.from {
         None => run.by_ledger(&state_dir),
         Some(hash) => run.by_manifest(hash, &state_dir),
@@ -149,13 +153,15 @@ impl Run<'_> {
             let fetched = tokio::select! {
                 biased;
                 () = Stop::wait(&mut stopped) => return Ok(None),
-                root = manifest::root(&reach, &gate, hash, self.command.unproved) => root?,
+                root = manifest::root(&reach, &gate, hash, self.identities.as_deref(), self.command.unproved) => root?,
             };
             self.show_bar(fetched.head()?.files);
             let dest = Arc::new(self.open(&mirrors)?);
             let (send, items) = mpsc::channel(AHEAD);
             let (client, ahead) = (Arc::clone(&reach.client), Arc::clone(&gate));
-            let listing = tokio::spawn(async move { fetch(&client, &ahead, &fetched, &send).await });
+            let identities = self.identities.clone();
+            let listing =
+                tokio::spawn(async move { fetch(&client, &ahead, &fetched, identities.as_deref(), &send).await });
             let summary = self.bring(&reach, &gate, dest, items, stop).await;
             if matches!(summary.ended_by, Some(EndedBy::Stopped | EndedBy::Full(_))) {
                 listing.abort();
@@ -209,7 +215,8 @@ impl Run<'_> {
         stop: watch::Receiver<Stop>,
     ) -> Summary {
         let at_a_time = reach.upload.workers.max(AT_A_TIME);
-        let pass = Pass { dest, client: &reach.client, gate, at_a_time, is_trial: self.command.dry_run };
+        let identities = self.identities.clone();
+        let pass = Pass { dest, client: &reach.client, gate, at_a_time, identities, is_trial: self.command.dry_run };
         pass.run(items, &mut |item, fate| self.tell(item, fate), stop).await
     }
 

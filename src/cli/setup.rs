@@ -181,6 +181,7 @@ fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config,
             })
             .collect(),
         own: config.own_paths(environment),
+        recipients: config.encrypt.recipients.clone(),
         settle: config.watch.settle,
         max_delay: config.watch.max_delay,
         workers: config.upload.workers,

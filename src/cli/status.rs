@@ -4,7 +4,7 @@ mod watch;
 
 use crate::ledger::Millis;
 use crate::mirror::EMPTIED;
-use crate::status::{MirrorStatus, Status};
+use crate::status::{FileCounts, MirrorStatus, Status};
 use crate::upload::Clock;
 use crate::wording::{bytes, distance, files, shown};
 
@@ -66,7 +66,7 @@ fn lines(status: &Status, now: Millis, output: &Output) -> Vec<String> {
         lines.push(format!("         {}", shown(error)));
     }
     for mirror in &status.mirrors {
-        lines.extend(mirror_lines(mirror, status.is_alive(), now, output));
+        lines.extend(mirror_lines(mirror, status, now, output));
     }
     for aside in &status.set_aside {
         let when = aside.at.shown(now);
@@ -111,7 +111,7 @@ fn problem_lines(status: &Status, now: Millis, output: &Output) -> Vec<String> {
     lines
 }
 
-fn mirror_lines(mirror: &MirrorStatus, is_alive: bool, now: Millis, output: &Output) -> Vec<String> {
+fn mirror_lines(mirror: &MirrorStatus, status: &Status, now: Millis, output: &Output) -> Vec<String> {
     let remote = match (&mirror.remote, mirror.remote_id) {
         (Some(path), _) if path.is_empty() => "/".to_owned(),
         (Some(path), _) => shown(path),
@@ -121,7 +121,7 @@ fn mirror_lines(mirror: &MirrorStatus, is_alive: bool, now: Millis, output: &Out
     let scanned = mirror.last_scan_at.map_or("never".to_owned(), |at| at.shown(now));
     let mut lines = vec![
         format!("mirror   {} → {remote}", mirror.path.shown()),
-        format!("         watched by {}, last full scan {scanned}", watch_word(mirror.watch, is_alive)),
+        format!("         watched by {}, last full scan {scanned}", watch_word(mirror.watch, status.is_alive())),
     ];
     if let Some(note) = &mirror.watch_note {
         lines.push(output.paint(&format!("         {}", shown(note)), Tone::Busy));
@@ -133,6 +133,7 @@ fn mirror_lines(mirror: &MirrorStatus, is_alive: bool, now: Millis, output: &Out
         bytes(mirror.bytes.stored),
         counts.proved
     ));
+    lines.extend(encryption(counts, status).map(|line| format!("         {line}")));
     if let Some(at) = mirror.last_stored_at {
         lines.push(format!("         last stored {}", at.shown(now)));
     }
@@ -158,6 +159,22 @@ fn mirror_lines(mirror: &MirrorStatus, is_alive: bool, now: Millis, output: &Out
         lines.push(format!("         {}", others.join(", ")));
     }
     lines
+}
+
+/// What of the stored files is encrypted, where there is anything to say of that.
+fn encryption(counts: &FileCounts, status: &Status) -> Option<String> {
+    let FileCounts { stored, encrypted, .. } = *counts;
+    match (stored.saturating_sub(encrypted), status.encrypt.recipients.is_empty()) {
+        (0, true) if stored == 0 => None,
+        (0, false) if stored == 0 => Some("new files are encrypted".to_owned()),
+        (0, _) => Some("all of them encrypted".to_owned()),
+        (_, true) if encrypted == 0 => None,
+        (_, true) => Some(format!("{encrypted} of them encrypted; new files are not")),
+        // It stays so until they change: nobody has asked to have them sent again.
+        (open, false) => Some(format!(
+            "{open} of them not encrypted: stored before encryption was turned on; new files and changes are"
+        )),
+    }
 }
 
 fn watch_word(watch: &str, is_alive: bool) -> &str {

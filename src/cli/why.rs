@@ -5,7 +5,7 @@ use crate::ledger::{Entry, EntryState, Found, Ledger, MirrorRow, Reading};
 use crate::local::{OpenRoot, Tree as _};
 use crate::mirror::{Decision, EMPTIED, Included, MirrorPath, Observed, State, decide};
 use crate::upload::Folder;
-use crate::wording::{shown, time};
+use crate::wording::{bytes, shown, time};
 
 use super::args::{Global, Why};
 use super::exit::{Exit, Failure};
@@ -102,6 +102,10 @@ fn explain(name: &str, entry: &Entry, observed: &Observed, folder: &Folder, url:
         };
         output.line(format_args!("stored   {}, {} ({proof})", time(held.at), held.hash));
         output.line(format_args!("link     {}", shown(link(url, &held.hash))));
+        if let Some(sealed) = held.sealed {
+            let size = bytes(sealed.size);
+            output.line(format_args!("form     encrypted, {size}; who has the hash needs the private key as well"));
+        }
     }
     let is_lost = entry.reading.is_some_and(|reading| reading.found != Found::Same);
     let needs_you = match entry.state {

@@ -14,8 +14,8 @@ use super::error::{plain, quoted};
 use super::units::{duration_text, parse_a_day, parse_duration, parse_size};
 
 /// Every key there is, by section.
-const KNOWN: [(&str, &[&str]); 8] = [
-    ("the config", &["dstor", "mirror", "watch", "upload", "verify", "manifest", "alerts"]),
+const KNOWN: [(&str, &[&str]); 9] = [
+    ("the config", &["dstor", "mirror", "watch", "upload", "encrypt", "verify", "manifest", "alerts"]),
     ("[dstor]", &["url", "ca_file", "api_key_file", "email", "password_file", "token_lifetime"]),
     (
         "[[mirror]]",
@@ -23,6 +23,7 @@ const KNOWN: [(&str, &[&str]); 8] = [
     ),
     ("[watch]", &["settle", "max_delay"]),
     ("[upload]", &["workers", "bandwidth", "sessions", "retry_max_delay", "stall_timeout", "shutdown_grace"]),
+    ("[encrypt]", &["recipients"]),
     ("[verify]", &["budget"]),
     ("[manifest]", &["every"]),
     ("[alerts]", &["on_problem", "on_recovered", "heartbeat", "every"]),
@@ -149,6 +150,11 @@ impl<'a> Section<'a> {
             sections.push(Section::known(name, table, item.span().start, problems));
         }
         Some(sections)
+    }
+
+    /// Whether the document has it.
+    pub(super) fn is_there(&self) -> bool {
+        self.table.is_some()
     }
 
     /// Whether it says anything about `key`, be it readable or not.

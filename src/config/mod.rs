@@ -9,6 +9,7 @@
 //! | `load` | file, environment and flags together, and whether the mirrors can live side by side |
 //! | `guarded` | reading files that others must not touch |
 //! | `credentials` | where credentials are looked for, and in which order |
+//! | `identity` | the file with private keys, for who brings files back |
 //! | `stored` | what `login` and `init` keep beside the config |
 //! | `show` | the effective config as TOML |
 //! | `draft`, `first` | a first config: its text, and writing it; `keep`: files that are there whole or not at all |
@@ -24,6 +25,7 @@ mod first;
 #[cfg(test)]
 mod fuzz;
 mod guarded;
+mod identity;
 mod keep;
 mod load;
 mod places;
@@ -44,11 +46,13 @@ pub use draft::Draft;
 pub use environment::{Environment, Overrides};
 pub use error::{ConfigError, ConfigErrors, shell_word};
 pub use first::{Begun, Secret, remote, typed_path};
+pub use identity::{keep_identity, parse_identities, read_identities};
 pub use places::{Place, Relation, config_path, resolve, state_dir};
 pub use stored::{Store, keep_api_key, keep_password};
 
 use crate::dstor::Authorities;
 use crate::mirror::{Included, MirrorPath, Placement, Policy, Rules, Sessions, Timetable};
+use crate::seal::Recipients;
 use error::quoted;
 use guarded::{CA_FILE, Guarded};
 
@@ -63,6 +67,8 @@ pub struct Config {
     pub watch: Watch,
     /// How files are uploaded.
     pub upload: Upload,
+    /// To whom files are encrypted before they leave this machine.
+    pub encrypt: Encrypt,
     /// How stored files are read back.
     pub verify: Verify,
     /// When the list of files is stored on dStor.
@@ -165,6 +171,13 @@ pub struct Upload {
     pub stall_timeout: Duration,
     /// How long uploads may go on once the agent is asked to stop. May be zero.
     pub shutdown_grace: Duration,
+}
+
+/// Whether files are encrypted before they leave this machine.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Encrypt {
+    /// To whom; `None`: they go as they are.
+    pub recipients: Option<Recipients>,
 }
 
 /// How stored files are read back by the agent, beside what `verify` is told to.
@@ -346,6 +359,7 @@ impl Config {
             mirrors: Vec::new(),
             watch: Watch::default(),
             upload: Upload::default(),
+            encrypt: Encrypt::default(),
             verify: Verify::default(),
             manifest: Manifest::default(),
             alerts: Alerts::default(),
@@ -376,7 +390,12 @@ impl Config {
             for secret in mirror.secrets() {
                 warnings.push(Warning {
                     what: format!("the mirror {path} holds {}, which is for no one else", quoted(secret)),
-                    so: "unless `exclude` names it, it is uploaded, and whoever has its hash can read it".into(),
+                    so: match self.encrypt.recipients {
+                        None => {
+                            "unless `exclude` names it, it is uploaded, and whoever has its hash can read it".into()
+                        }
+                        Some(_) => "unless `exclude` names it, it is uploaded, encrypted, under its name".into(),
+                    },
                 });
             }
             if let Placement::Id(id) = mirror.policy.placement {

@@ -13,11 +13,12 @@ use super::guarded::Guarded;
 use super::places;
 use super::units::parse_bandwidth;
 use super::{
-    Alerts, Config, ConfigError, CredentialFiles, Dstor, Environment, Manifest, Mirror, Overrides, Poll, Symlinks,
-    Upload, Verify, Watch,
+    Alerts, Config, ConfigError, CredentialFiles, Dstor, Encrypt, Environment, Manifest, Mirror, Overrides, Poll,
+    Symlinks, Upload, Verify, Watch,
 };
 use crate::dstor::is_loopback;
 use crate::mirror::{MirrorPath, Placement, RemoteDir, Rules, Sessions};
+use crate::seal::{MOST_RECIPIENTS, Recipient, Recipients};
 
 const SECOND: Duration = Duration::from_secs(1);
 const SHORTEST_RESCAN: Duration = Duration::from_secs(10);
@@ -70,6 +71,7 @@ pub(super) fn read_text(
         }
         config.watch = watch(&top.section("watch", "[watch]", &mut problems), &mut problems);
         config.upload = upload(&top.section("upload", "[upload]", &mut problems), &mut problems);
+        config.encrypt = encrypt(&top.section("encrypt", "[encrypt]", &mut problems), &mut problems);
         let verify = top.section("verify", "[verify]", &mut problems);
         config.verify = Verify { budget: verify.a_day("budget", &mut problems) };
         let manifest = top.section("manifest", "[manifest]", &mut problems);
@@ -261,6 +263,30 @@ fn upload(section: &Section<'_>, problems: &mut Problems<'_>) -> Upload {
         stall_timeout: section.duration("stall_timeout", default.stall_timeout, SECOND, problems).value,
         shutdown_grace: section.duration("shutdown_grace", default.shutdown_grace, Duration::ZERO, problems).value,
     }
+}
+
+fn encrypt(section: &Section<'_>, problems: &mut Problems<'_>) -> Encrypt {
+    // Nobody writes the section to have nothing encrypted, and finds out when it is too late.
+    if section.is_there() && !section.has("recipients") {
+        let error = ConfigError::new("[encrypt] has no `recipients`, so nothing would be encrypted");
+        let hint = "add recipients = [\"age1…\"], the public keys; `dstor-sync key generate FILE` makes one";
+        problems.note(section.at, error.with_hint(hint));
+    }
+    let mut recipients = Vec::new();
+    for Found { value, at } in section.list("recipients", problems) {
+        match Recipient::parse(value.trim()) {
+            Ok(recipient) => recipients.push(recipient),
+            Err(why) => {
+                let error = ConfigError::new(format!("an entry of {} {why}", section.key("recipients")));
+                problems.note(at, error.with_hint(why.hint()));
+            }
+        }
+    }
+    if recipients.len() > MOST_RECIPIENTS {
+        let error = ConfigError::new(format!("{} has {} entries", section.key("recipients"), recipients.len()));
+        problems.note(section.at, error.with_hint(format!("{MOST_RECIPIENTS} are the most")));
+    }
+    Encrypt { recipients: Recipients::new(recipients) }
 }
 
 fn alerts(section: &Section<'_>, problems: &mut Problems<'_>) -> Alerts {

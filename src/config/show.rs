@@ -47,6 +47,9 @@ impl Config {
         value(&mut out, "retry_max_delay", &text(&duration_text(upload.retry_max_delay)));
         value(&mut out, "stall_timeout", &text(&duration_text(upload.stall_timeout)));
         value(&mut out, "shutdown_grace", &text(&duration_text(upload.shutdown_grace)));
+        let recipients = self.encrypt.recipients.iter().flat_map(|recipients| recipients.names());
+        section(&mut out, "[encrypt]");
+        value(&mut out, "recipients", &list(recipients));
         section(&mut out, "[verify]");
         value(&mut out, "budget", &text(&self.verify.budget.map_or_else(String::new, a_day_text)));
         section(&mut out, "[manifest]");
@@ -86,8 +89,7 @@ fn show_mirror(mirror: &Mirror, out: &mut String) {
         Placement::Id(id) => value(out, "remote_id", &id.to_string()),
     }
     value(out, "comment", &text(&mirror.comment));
-    let patterns: Vec<String> = mirror.exclude.iter().map(|pattern| text(pattern)).collect();
-    value(out, "exclude", &format!("[{}]", patterns.join(", ")));
+    value(out, "exclude", &list(mirror.exclude.iter().cloned()));
     value(out, "hidden", if mirror.hidden { "true" } else { "false" });
     value(
         out,
@@ -120,6 +122,10 @@ fn comment(out: &mut String, text: &str) {
 
 fn value(out: &mut String, key: &str, value: &str) {
     let _ = writeln!(out, "{key} = {value}");
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.map(|item| text(&item)).collect::<Vec<_>>().join(", "))
 }
 
 fn path(out: &mut String, key: &str, path: &std::path::Path) {
@@ -189,6 +195,8 @@ mod tests {
             poll = true
             [watch]
             settle = "1ms"
+            [encrypt]
+            recipients = ["age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa"]
             [verify]
             budget = "1.5 MB/day"
             [upload]
@@ -222,6 +230,7 @@ mod tests {
             mirrors: vec![mirror],
             watch: Default::default(),
             upload: Default::default(),
+            encrypt: Default::default(),
             verify: Default::default(),
             manifest: Default::default(),
             alerts: Default::default(),
@@ -259,6 +268,9 @@ mod tests {
         stall_timeout = "1m"
         shutdown_grace = "20s"
 
+        [encrypt]
+        recipients = []
+
         [verify]
         budget = ""
 
@@ -281,6 +293,7 @@ mod tests {
             mirrors: vec![],
             watch: Default::default(),
             upload,
+            encrypt: Default::default(),
             verify: Verify { budget: Some(100 << 20) },
             manifest: Default::default(),
             alerts: Default::default(),

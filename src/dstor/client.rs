@@ -56,8 +56,6 @@ pub struct Upload<'a> {
     pub placement: &'a Placement,
     /// Kept with it; empty: none.
     pub comment: &'a str,
-    /// Exactly so many bytes follow.
-    pub size: u64,
 }
 
 /// Files to upload in a session.
@@ -68,8 +66,16 @@ pub struct Files<'a> {
     pub comment: &'a str,
     /// Their names there, each only once.
     pub names: &'a [&'a str],
-    /// Exactly so many bytes follow for all of them.
+    /// About so many bytes are in all of them: how long dStor may take for it.
     pub bytes: u64,
+}
+
+/// The bytes of a file, and how many these are: an encrypted one has another number each time.
+pub struct Measured<S> {
+    /// Exactly so many bytes follow.
+    pub bytes: u64,
+    /// They, in pieces.
+    pub pieces: S,
 }
 
 impl Client {
@@ -125,7 +131,7 @@ impl Client {
     ///
     /// # Errors
     /// The fault, and what follows from it is the caller's to decide.
-    pub async fn upload<S>(&self, upload: &Upload<'_>, mut body: impl FnMut() -> S) -> Result<Cid, Fault>
+    pub async fn upload<S>(&self, upload: &Upload<'_>, mut body: impl FnMut() -> Measured<S>) -> Result<Cid, Fault>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
@@ -137,7 +143,7 @@ impl Client {
                 Placement::Path(dir) => request.header(wire::FOLDER_PATH, wire::folder_path_header(dir.as_str())),
                 Placement::Id(id) => request.header(wire::PARENT_ID, *id),
             };
-            self.send(request, upload.comment, &[upload.name], upload.size, vec![body()])
+            self.send(request, upload.comment, &[upload.name], vec![body()])
         };
         self.exchange(send, |answer, now| answer.of_upload(now)).await
     }
@@ -150,7 +156,7 @@ impl Client {
     pub async fn session<S>(
         &self,
         files: &Files<'_>,
-        mut body: impl FnMut(usize) -> S,
+        mut body: impl FnMut(usize) -> Measured<S>,
     ) -> Result<wire::Listing, SessionFailure>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
@@ -163,7 +169,7 @@ impl Client {
                 self.http.client().post(endpoint(&self.url, wire::UPLOAD)).header(AUTHORIZATION, token.bearer());
             let request = request.header(wire::UPLOAD_TOKEN, upload_token.clone());
             let bodies = (0..files.names.len()).map(&mut body).collect();
-            self.send(request, files.comment, files.names, files.bytes, bodies)
+            self.send(request, files.comment, files.names, bodies)
         };
         let sent = self.exchange(send, |answer, now| answer.of_chunk(now)).await;
         self.end_of_session(fills.answered(sent, begun.elapsed())?, &upload_token, begun).await
@@ -228,20 +234,21 @@ impl Client {
         async move { Answered::read(request.send().await.map_err(error::of_transport)?).await }
     }
 
-    /// A request with files of `bytes` altogether.
+    /// A request with files.
     fn send<S>(
         &self,
         mut request: RequestBuilder,
         comment: &str,
         names: &[&str],
-        bytes: u64,
-        files: Vec<S>,
+        files: Vec<Measured<S>>,
     ) -> impl Future<Output = Result<Answered, Fault>> + use<S>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
         let boundary: String = std::iter::repeat_with(fastrand::alphanumeric).take(32).collect();
         let framing = wire::Framing::new(names.iter().copied(), &boundary);
+        let bytes = files.iter().map(|file| file.bytes).sum();
+        let files = files.into_iter().map(|file| file.pieces).collect();
         request = request.header(CONTENT_TYPE, &framing.content_type).header(CONTENT_LENGTH, framing.body_bytes(bytes));
         if !comment.is_empty() {
             request = request.header(wire::COMMENT, wire::comment_header(comment));

@@ -20,7 +20,7 @@ pub mod wire;
 
 pub use answer::{Answer, Given, Outcome};
 pub use authorities::{Authorities, NoAuthorities};
-pub use client::{Client, ClientError, ClientOptions, Files, Upload, link};
+pub use client::{Client, ClientError, ClientOptions, Files, Measured, Upload, link};
 pub use credentials::Credentials;
 pub use http::is_loopback;
 pub use lease::{Granted, Lease, Leased, Order, Standing, Want, Wish};

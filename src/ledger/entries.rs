@@ -82,13 +82,13 @@ const ENTRIES: &str =
      LEFT JOIN readings b ON b.directory_id = f.directory_id AND b.name = f.name
      WHERE f.directory_id = ?1 AND f.name >= ?2
      UNION ALL
-     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, d.remote,
+     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, d.remote,
        c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL
      FROM changes c JOIN directories d ON d.id = c.directory_id
      WHERE c.directory_id = ?1 AND c.name >= ?2 AND NOT EXISTS
        (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
-     ORDER BY 12 LIMIT ?3";
+     ORDER BY 14 LIMIT ?3";
 
 /// What is read at a time, and where to go on: `None` at the end.
 struct Page<T> {
@@ -201,7 +201,7 @@ impl Ledger {
         let mut rows = statement.query((directory, from, most as i64))?;
         let (mut items, mut read, mut last) = (Vec::new(), 0, Vec::new());
         while let Some(row) = rows.next()? {
-            last = row.get(11)?;
+            last = row.get(13)?;
             if let Some(path) = dir.join(&last) {
                 items.push(entry(row, path)?);
             }
@@ -214,10 +214,10 @@ impl Ledger {
 fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
     let is_recorded = row.get::<_, Option<i64>>(0)?.is_some();
     let file = match is_recorded {
-        true => Some(FileRow { recorded: recorded(row, 24)?, held: held(row)? }),
+        true => Some(FileRow { recorded: recorded(row, 26)?, held: held(row)? }),
         false => None,
     };
-    let claimed: Option<i64> = row.get(13)?;
+    let claimed: Option<i64> = row.get(15)?;
     let state = match (claimed, &file) {
         (Some(0), _) => EntryState::Pending,
         (Some(_), _) => EntryState::Uploading,
@@ -225,18 +225,18 @@ fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
         (None, None) => return Err(LedgerError::Nonsense("an entry that is neither file nor change".into())),
     };
     let waits = claimed.is_some();
-    let seen: Option<i64> = if waits { row.get(14)? } else { None };
+    let seen: Option<i64> = if waits { row.get(16)? } else { None };
     let reason = |code: usize, message: usize| -> Result<Option<(String, String)>, LedgerError> {
         Ok(row.get::<_, Option<String>>(code)?.zip(row.get(message)?))
     };
-    let reading = match row.get::<_, Option<i64>>(25)?.zip(row.get::<_, Option<i64>>(26)?) {
+    let reading = match row.get::<_, Option<i64>>(27)?.zip(row.get::<_, Option<i64>>(28)?) {
         Some((at, found)) => Some(Reading { found: Found::of(found)?, at }),
         None => None,
     };
     // A stored file has no other reason than that dStor does not give it back.
     let bad = reading.and_then(|Reading { found, .. }| Some((found.code()?.to_owned(), found.message()?.to_owned())));
     let settled =
-        || Ok::<_, LedgerError>(reason(20, 21)?.or(bad.filter(|_| state == EntryState::Settled(State::Stored))));
+        || Ok::<_, LedgerError>(reason(22, 23)?.or(bad.filter(|_| state == EntryState::Settled(State::Stored))));
     Ok(Entry {
         size: match (seen, &file) {
             (Some(seen), _) if seen != 0 => bits_out(seen),
@@ -246,11 +246,11 @@ fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
         path,
         state,
         row: file,
-        remote: row.get(12)?,
-        reason: if waits { reason(18, 19)? } else { settled()? },
-        attempts: row.get::<_, Option<u32>>(if waits { 15 } else { 22 })?.unwrap_or(0),
-        since: row.get(if waits { 16 } else { 23 })?,
-        next_attempt_at: row.get::<_, Option<Millis>>(17)?.filter(|at| *at != HELD),
+        remote: row.get(14)?,
+        reason: if waits { reason(20, 21)? } else { settled()? },
+        attempts: row.get::<_, Option<u32>>(if waits { 17 } else { 24 })?.unwrap_or(0),
+        since: row.get(if waits { 18 } else { 25 })?,
+        next_attempt_at: row.get::<_, Option<Millis>>(19)?.filter(|at| *at != HELD),
         reading,
     })
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Row, ToSql};
 
 use super::{Ledger, LedgerError, Millis, MirrorId, Stored, bits_in, bits_out};
-use crate::mirror::{Cid, Digest, MirrorPath, Recorded, Skip, Stat, State, Timestamp};
+use crate::mirror::{Cid, Digest, MirrorPath, Recorded, Sealed, Skip, Stat, State, Timestamp};
 
 /// What the ledger has of a directory, for a scan: its files in the order of their names, and its subdirectories.
 #[derive(Default, Debug)]
@@ -26,8 +26,10 @@ pub enum Below {
 /// What dStor holds of a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Held {
-    /// The digest of the bytes that were sent.
+    /// The digest of its bytes.
     pub digest: Digest,
+    /// What was sent in their place, if they were encrypted.
+    pub sealed: Option<Sealed>,
     /// What dStor answered.
     pub hash: Cid,
     /// `cid`, `read` or nothing.
@@ -46,7 +48,8 @@ pub struct FileRow {
 }
 
 pub(super) const FILE: &str =
-    "f.state, f.size, f.mtime_s, f.mtime_ns, f.ctime_s, f.ctime_ns, f.inode, f.blake3, f.hash, f.proof, f.stored_at";
+    "f.state, f.size, f.mtime_s, f.mtime_ns, f.ctime_s, f.ctime_ns, f.inode, f.blake3, f.hash, f.proof, f.stored_at,
+     f.sealed_blake3, f.sealed_size";
 /// All directories at and below ?2 of mirror ?1: two ranges of the index.
 const BELOW: &str = "SELECT id FROM directories WHERE mirror_id = ?1 AND path = ?2
     UNION ALL SELECT id FROM directories WHERE mirror_id = ?1 AND path > CAST(?2 || '/' AS BLOB)
@@ -126,9 +129,9 @@ impl Ledger {
         let mut rows = statement.query((mirror.0, limit))?;
         let mut some = Vec::new();
         while let Some(row) = rows.next()? {
-            let (name, dir): (Vec<u8>, Vec<u8>) = (row.get(11)?, row.get(12)?);
+            let (name, dir): (Vec<u8>, Vec<u8>) = (row.get(13)?, row.get(14)?);
             if let Some(path) = MirrorPath::from_bytes(&dir).and_then(|dir| dir.join(&name)) {
-                some.push((path, recorded(row, 13)?.stat));
+                some.push((path, recorded(row, 15)?.stat));
             }
         }
         Ok(some)
@@ -152,23 +155,24 @@ impl Ledger {
             .prepare_cached(&format!("SELECT {FILE}, f.unsure FROM files f WHERE directory_id = ?1 AND name = ?2"))?;
         let mut rows = statement.query(key)?;
         match rows.next()? {
-            Some(row) => Ok(Some(FileRow { recorded: recorded(row, 11)?, held: held(row)? })),
+            Some(row) => Ok(Some(FileRow { recorded: recorded(row, 13)?, held: held(row)? })),
             None => Ok(None),
         }
     }
 
     pub(super) fn put_stored(&self, key: (i64, &[u8]), stored: &Stored) -> Result<(), LedgerError> {
-        let Stored { stat, mode, digest, hash, is_proved, at } = stored;
+        let Stored { stat, mode, digest, sealed, hash, is_proved, at } = stored;
         self.end_version(key, *at)?;
         self.db
             .prepare_cached(
                 "INSERT INTO files (directory_id, name, state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, mode,
-                   blake3, hash, proof, stored_at)
-                 VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                   blake3, hash, proof, stored_at, sealed_blake3, sealed_size)
+                 VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
                  ON CONFLICT DO UPDATE SET state = 0, size = excluded.size, mtime_s = excluded.mtime_s,
                    mtime_ns = excluded.mtime_ns, ctime_s = excluded.ctime_s, ctime_ns = excluded.ctime_ns,
                    inode = excluded.inode, mode = excluded.mode, blake3 = excluded.blake3, hash = excluded.hash,
-                   proof = excluded.proof, stored_at = excluded.stored_at, unsure = 0",
+                   proof = excluded.proof, stored_at = excluded.stored_at, unsure = 0,
+                   sealed_blake3 = excluded.sealed_blake3, sealed_size = excluded.sealed_size",
             )?
             .execute(rusqlite::params![
                 key.0,
@@ -184,6 +188,8 @@ impl Ledger {
                 hash.as_str(),
                 is_proved.then_some("cid"),
                 at,
+                sealed.as_ref().map(|sealed| sealed.digest.as_bytes().as_slice()),
+                sealed.map(|sealed| bits_in(sealed.size)),
             ])?;
         Ok(())
     }
@@ -327,10 +333,16 @@ pub(super) fn held(row: &Row<'_>) -> Result<Option<Held>, LedgerError> {
     let Some((digest, hash)) = digest.zip(hash) else { return Ok(None) };
     Ok(Some(Held {
         digest: Digest::from_bytes(digest),
+        sealed: sealed(row.get(11)?, row.get(12)?),
         hash: Cid::parse(&hash).map_err(|_| LedgerError::Nonsense("a hash that is none".into()))?,
         proof: row.get(9)?,
         at: row.get(10)?,
     }))
+}
+
+/// What was sent in the place of a file's bytes, from the columns that tell.
+pub(super) fn sealed(digest: Option<[u8; 32]>, size: Option<i64>) -> Option<Sealed> {
+    digest.zip(size).map(|(digest, size)| Sealed { digest: Digest::from_bytes(digest), size: bits_out(size) })
 }
 
 fn state_number(state: State) -> i64 {

@@ -2,7 +2,7 @@
 
 use rusqlite::Row;
 
-use super::files::at_and_below;
+use super::files::{at_and_below, sealed};
 use super::{Held, Ledger, LedgerError, Millis, MirrorId, bits_out};
 use crate::mirror::{Cid, Digest, MirrorPath};
 
@@ -10,12 +10,12 @@ use crate::mirror::{Cid, Digest, MirrorPath};
 /// says it, or the row in files if there is none.
 pub(super) const THEN: &str = "SELECT * FROM (
        SELECT h.name AS name, iif(h.size IS NULL, 3, 0), NULL, h.blake3, h.hash AS hash, coalesce(h.size, 0),
-         h.mtime_s, h.mtime_ns, h.mode, h.stored_at AS stored_at, h.proof
+         h.mtime_s, h.mtime_ns, h.mode, h.stored_at AS stored_at, h.proof, h.sealed_blake3, h.sealed_size
        FROM history h WHERE h.directory_id = ?1 AND h.name >= ?2 AND h.at > ?4 AND NOT EXISTS
          (SELECT 1 FROM history e WHERE e.directory_id = h.directory_id AND e.name = h.name AND e.at > ?4 AND e.at < h.at)
        UNION ALL
        SELECT f.name, iif(f.state = 0, 0, 3), NULL, f.blake3, f.hash, f.size, f.mtime_s, f.mtime_ns, f.mode, f.stored_at,
-         f.proof
+         f.proof, f.sealed_blake3, f.sealed_size
        FROM files f WHERE f.directory_id = ?1 AND f.name >= ?2 AND f.state <> 3 AND NOT EXISTS
          (SELECT 1 FROM history e WHERE e.directory_id = f.directory_id AND e.name = f.name AND e.at > ?4))
      WHERE hash IS NOT NULL AND stored_at <= ?4 ORDER BY name LIMIT ?3";
@@ -42,10 +42,11 @@ pub enum Turn {
 
 /// What comes before the values of a version whose time ends at ?1; the condition for `f` follows.
 const END: &str =
-    "INSERT INTO history (directory_id, name, at, blake3, hash, proof, size, mtime_s, mtime_ns, mode, stored_at)
+    "INSERT INTO history (directory_id, name, at, blake3, sealed_blake3, sealed_size, hash, proof, size, mtime_s, mtime_ns,
+       mode, stored_at)
      SELECT f.directory_id, f.name, max(?1, f.stored_at + 1, coalesce((SELECT max(h.at) + 1 FROM history h
          WHERE h.directory_id = f.directory_id AND h.name = f.name), 0)),
-       f.blake3, f.hash, f.proof, iif(f.state = 0, f.size, NULL), f.mtime_s, f.mtime_ns, f.mode, f.stored_at
+       f.blake3, f.sealed_blake3, f.sealed_size, f.hash, f.proof, iif(f.state = 0, f.size, NULL), f.mtime_s, f.mtime_ns, f.mode, f.stored_at
      FROM files f WHERE f.hash IS NOT NULL AND f.state <> 3 AND ";
 
 impl Ledger {
@@ -109,26 +110,27 @@ impl Ledger {
         let Some(directory) = self.known_directory(mirror, &parent)? else { return Ok(Vec::new()) };
         let mut life = Life::default();
         let mut statement = self.db.prepare_cached(
-            "SELECT blake3, hash, proof, stored_at, size, at FROM history WHERE directory_id = ?1 AND name = ?2 ORDER BY at",
+            "SELECT blake3, hash, proof, stored_at, size, sealed_blake3, sealed_size, at FROM history
+             WHERE directory_id = ?1 AND name = ?2 ORDER BY at",
         )?;
         let mut rows = statement.query((directory, name))?;
         while let Some(row) = rows.next()? {
-            let at = row.get(5)?;
+            let at = row.get(7)?;
             match version_of(row)? {
                 Some((held, size)) => life.version(held, size, Some(at)),
                 None => life.came_back(at),
             }
         }
         let mut statement = self.db.prepare_cached(
-            "SELECT blake3, hash, proof, stored_at, iif(state = 0, size, NULL), state = 3 FROM files
-             WHERE directory_id = ?1 AND name = ?2",
+            "SELECT blake3, hash, proof, stored_at, iif(state = 0, size, NULL), sealed_blake3, sealed_size, state = 3
+             FROM files WHERE directory_id = ?1 AND name = ?2",
         )?;
         let mut rows = statement.query((directory, name))?;
         if let Some(row) = rows.next()?
             && let Some((held, size)) = version_of(row)?
         {
             life.version(held, size, None);
-            if row.get(5)? {
+            if row.get(7)? {
                 life.is_gone();
             }
         }
@@ -185,12 +187,13 @@ impl Life {
     }
 }
 
-/// What begins with digest, hash, proof, time and size; `None` if it is no version.
+/// What begins with digest, hash, proof, time, size, and what was sent in its place; `None` if it is no version.
 fn version_of(row: &Row<'_>) -> Result<Option<(Held, Option<u64>)>, LedgerError> {
     let (digest, hash): (Option<[u8; 32]>, Option<String>) = (row.get(0)?, row.get(1)?);
     let Some((digest, hash)) = digest.zip(hash) else { return Ok(None) };
     let held = Held {
         digest: Digest::from_bytes(digest),
+        sealed: sealed(row.get(5)?, row.get(6)?),
         hash: Cid::parse(&hash).map_err(|_| LedgerError::Nonsense("a hash that is none".into()))?,
         proof: row.get(2)?,
         at: row.get(3)?,

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use rusqlite::Row;
 
-use super::files::at_and_below;
+use super::files::{at_and_below, sealed};
 use super::history::THEN;
 use super::{EntryState, Ledger, LedgerError, Millis, MirrorId, bits_out};
-use crate::mirror::{Cid, Digest, MirrorPath, State, Timestamp};
+use crate::mirror::{Cid, Digest, MirrorPath, Sealed, State, Timestamp};
 
 /// Files, and directories, that are read at a time.
 const PAGE: usize = 1_000;
@@ -21,7 +21,9 @@ pub struct Holding {
     pub state: EntryState,
     /// The digest of its bytes.
     pub digest: Digest,
-    /// What dStor answered when it stored them.
+    /// What was sent in their place, if they were encrypted.
+    pub sealed: Option<Sealed>,
+    /// What dStor answered when it stored that.
     pub hash: Cid,
     /// Bytes in the version of the file that was last looked at, which is this one where nothing went wrong since.
     pub size: u64,
@@ -49,11 +51,11 @@ pub enum Shelved {
 /// Everything in a directory from the name ?2 on, at most ?3 of it: files, and changes without a file.
 const SHELVED: &str =
     "SELECT f.name, f.state, c.claimed, f.blake3, f.hash, f.size, f.mtime_s, f.mtime_ns, f.mode, f.stored_at,
-       f.proof
+       f.proof, f.sealed_blake3, f.sealed_size
      FROM files f LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
      WHERE f.directory_id = ?1 AND f.name >= ?2
      UNION ALL
-     SELECT c.name, NULL, c.claimed, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM changes c
+     SELECT c.name, NULL, c.claimed, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM changes c
      WHERE c.directory_id = ?1 AND c.name >= ?2 AND NOT EXISTS
        (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
      ORDER BY 1 LIMIT ?3";
@@ -239,6 +241,7 @@ fn shelved_of(row: &Row<'_>, dir: &[u8], name: &[u8]) -> Result<Shelved, LedgerE
         path,
         state,
         digest: Digest::from_bytes(digest),
+        sealed: sealed(row.get(11)?, row.get(12)?),
         hash,
         size: bits_out(row.get(5)?),
         mtime: Timestamp { seconds: row.get(6)?, nanos: row.get(7)? },

@@ -19,6 +19,7 @@ mod manifests;
 mod mirrors;
 mod readings;
 mod rescue;
+mod sealing;
 mod settle;
 mod shared;
 mod state;
@@ -46,7 +47,7 @@ pub use files::{Below, FileRow, Held, Listing};
 pub use history::{Moment, Turn};
 pub use holdings::{Holding, Holdings, Shelved};
 pub use lock::{AgentLock, LockError};
-pub use manifests::ManifestRow;
+pub use manifests::{ManifestRow, SealedRoot};
 pub use mirrors::{MirrorId, MirrorRow, MirrorSettings, Watching};
 pub use readings::{DIFFERENT, Found, MISSING, Mark, Proof, Readable, Reading, Scopes};
 pub use rescue::{Rescue, SetAside, set_aside_in};
@@ -71,11 +72,12 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0005_breaks.sql")),
     M::up(include_str!("../../migrations/0006_latest.sql")),
     M::up(include_str!("../../migrations/0007_manifests.sql")),
+    M::up(include_str!("../../migrations/0008_sealed.sql")),
     M::up(include_str!("../../migrations/0009_history.sql")),
 ];
 /// What a ledger of an earlier form lacks, for those who only look: what each form after the first has more, empty, on
 /// this connection alone. They may meet a ledger whose agent is older than they are (F10).
-const FOR_EARLIER_FORMS: [&str; 7] = [
+const FOR_EARLIER_FORMS: [&str; 8] = [
     "CREATE TEMP TABLE readings (directory_id INTEGER, name BLOB, read_at INTEGER, found INTEGER)",
     // Nobody who only looks asks for stragglers.
     "",
@@ -84,8 +86,12 @@ const FOR_EARLIER_FORMS: [&str; 7] = [
     "",
     "CREATE TEMP TABLE latest (mirror_id INTEGER, stored_at INTEGER)",
     "CREATE TEMP TABLE manifests (mirror_id INTEGER, hash TEXT, blake3 BLOB, files INTEGER, bytes INTEGER, published_at INTEGER)",
-    "CREATE TEMP TABLE history (directory_id INTEGER, name BLOB, at INTEGER, blake3 BLOB, hash TEXT, proof TEXT, size INTEGER,
-       mtime_s INTEGER, mtime_ns INTEGER, mode INTEGER, stored_at INTEGER);
+    // In its table's place for who reads; who writes says `main.files`.
+    "CREATE TEMP VIEW files AS SELECT *, NULL AS sealed_blake3, NULL AS sealed_size FROM main.files;
+     CREATE TEMP TABLE sealing (id INTEGER, recipients TEXT);
+     CREATE TEMP TABLE sealed_manifests (mirror_id INTEGER, hash TEXT, recipients TEXT, root BLOB)",
+    "CREATE TEMP TABLE history (directory_id INTEGER, name BLOB, at INTEGER, blake3 BLOB, sealed_blake3 BLOB, sealed_size INTEGER,
+       hash TEXT, proof TEXT, size INTEGER, mtime_s INTEGER, mtime_ns INTEGER, mode INTEGER, stored_at INTEGER);
      CREATE TEMP TABLE unrecorded AS SELECT 0 AS since, 0x7fffffffffffffff AS until",
 ];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.

@@ -99,11 +99,11 @@ pub struct Readable {
     pub mirror: MirrorId,
     /// Its path there.
     pub path: MirrorPath,
-    /// Bytes in it.
+    /// Bytes that were sent for it: its own, or what they became encrypted.
     pub size: u64,
-    /// The digest of these bytes.
+    /// The digest of what was sent.
     pub digest: Digest,
-    /// What dStor answered when it stored them.
+    /// What dStor answered when it stored that.
     pub hash: Cid,
     /// When it was last read back.
     pub read_at: Option<Millis>,
@@ -137,6 +137,9 @@ impl Readable {
         }
     }
 }
+
+/// The digest of what was sent, and is to come back. `f` is the file.
+const SENT: &str = "coalesce(f.sealed_blake3, f.blake3)";
 
 /// Before any time that a reading has.
 const NEVER: Millis = -1;
@@ -206,12 +209,13 @@ impl Ledger {
         all.append(&mut values);
         // By the digest before the path: it is as good as chance, and the same every time.
         let mut statement = self.db.prepare(&format!(
-            "SELECT d.mirror_id, d.path, f.name, f.size, f.blake3, f.hash, r.read_at, f.stored_at, f.directory_id
+            "SELECT d.mirror_id, d.path, f.name, coalesce(f.sealed_size, f.size), {SENT}, f.hash, r.read_at, f.stored_at,
+               f.directory_id
              FROM files f JOIN directories d ON d.id = f.directory_id
              LEFT JOIN readings r ON r.directory_id = f.directory_id AND r.name = f.name
              WHERE {SETTLED} AND {within} AND coalesce(r.read_at, {NEVER}) < ?1
-               AND (coalesce(r.read_at, {NEVER}), f.blake3, f.directory_id, f.name) > (?3, ?4, ?5, ?6)
-             ORDER BY coalesce(r.read_at, {NEVER}), f.blake3, f.directory_id, f.name LIMIT ?2"
+               AND (coalesce(r.read_at, {NEVER}), {SENT}, f.directory_id, f.name) > (?3, ?4, ?5, ?6)
+             ORDER BY coalesce(r.read_at, {NEVER}), {SENT}, f.directory_id, f.name LIMIT ?2"
         ))?;
         let mut rows = statement.query(rusqlite::params_from_iter(all))?;
         let mut readable = Vec::new();

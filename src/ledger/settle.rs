@@ -1,7 +1,7 @@
 //! How changes end: with the row of their path, or put back until later.
 
 use super::{Claim, Ledger, LedgerError, Millis, MirrorId};
-use crate::mirror::{Cid, Digest, Kind, MirrorPath, Skip, Stat, State};
+use crate::mirror::{Cid, Digest, Kind, MirrorPath, Sealed, Skip, Stat, State};
 
 /// A file that dStor holds now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -10,11 +10,13 @@ pub struct Stored {
     pub stat: Stat,
     /// Its permission bits.
     pub mode: u32,
-    /// The digest of the bytes that were sent.
+    /// The digest of its bytes.
     pub digest: Digest,
+    /// What was sent in their place, if they were encrypted.
+    pub sealed: Option<Sealed>,
     /// What dStor answered.
     pub hash: Cid,
-    /// Whether that is the identifier of these bytes.
+    /// Whether that is the identifier of what was sent.
     pub is_proved: bool,
     /// When dStor answered.
     pub at: Millis,

@@ -113,6 +113,8 @@ pub struct Counts {
     pub stored: Tally,
     /// Those of the stored that have a proof.
     pub proved: Tally,
+    /// Those of the stored that are encrypted there.
+    pub sealed: Tally,
     /// Waiting their turn.
     pub pending: Tally,
     /// In a worker's hands.
@@ -248,6 +250,7 @@ impl Ledger {
                 4 => &mut counts.pending,
                 5 => &mut counts.uploading,
                 6 => &mut counts.proved,
+                7 => &mut counts.sealed,
                 other => return Err(LedgerError::Nonsense(format!("slot {other}"))),
             } = tally;
         }

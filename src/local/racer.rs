@@ -121,7 +121,7 @@ fn what_is_handed_over_of_a_swapped_path_is_always_the_file() {
             let Observed::File(version) = root.look(path).ok()?.observed else { return None };
             let mut taken = Vec::new();
             let reading = Reading::open(root, path, version).ok()?;
-            let whole = reading.send(|piece| {
+            let whole = reading.send(None, |piece| {
                 taken.extend_from_slice(&piece);
                 Ok(())
             });

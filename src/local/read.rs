@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::root::stat_of;
 use super::{OpenRoot, Tree as _};
-use crate::mirror::{Cid, CidBuilder, Digest, MirrorPath, Observed, Stat};
+use crate::mirror::{Cid, CidBuilder, Digest, MirrorPath, Observed, Sealed, Stat};
+use crate::seal::Sealer;
 
 /// Bytes read at once. Large enough that reading and hashing cost few calls, small enough for many workers.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -37,7 +38,9 @@ pub enum ReadError {
 pub struct Content {
     /// BLAKE3 of the bytes.
     pub digest: Digest,
-    /// The IPFS identifier of the bytes; only where it was asked for.
+    /// What was handed over in their place, if they were encrypted.
+    pub sealed: Option<Sealed>,
+    /// The IPFS identifier of what was handed over; only where anything was.
     pub cid: Option<Cid>,
 }
 
@@ -75,31 +78,43 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn hash(self) -> Result<Content, ReadError> {
-        self.each_buffer(None, |_| Ok(()))
+        let (digest, _) = self.each_buffer((), |(), _| Ok(()))?;
+        Ok(Content { digest, sealed: None, cid: None })
     }
 
-    /// Blocking: reads the file once and hands its bytes to `take` in pieces. The last piece is held back until the file,
-    /// open and by its path, is still the version it was at the beginning: who gets all pieces has one version's bytes.
+    /// Blocking: reads the file once and hands its bytes to `take` in pieces, encrypted by `sealer` if there is one. The last
+    /// piece is held back until the file, open and by its path, is still the version it was at the beginning: who gets all
+    /// pieces has one version's bytes.
     ///
     /// # Errors
     /// [`ReadError::Moved`] if it is not; then the last piece was not handed over.
-    pub fn send(self, take: impl FnMut(Bytes) -> Result<(), ReadError>) -> Result<Content, ReadError> {
-        self.each_buffer(Some(CidBuilder::new()), take)
+    pub fn send(
+        self,
+        sealer: Option<Sealer>,
+        take: impl FnMut(Bytes) -> Result<(), ReadError>,
+    ) -> Result<Content, ReadError> {
+        let outlet = Outlet { seal: sealer.map(Seal::new), cid: CidBuilder::new(), take };
+        let (digest, outlet) = self.each_buffer(outlet, Outlet::give)?;
+        let (sealed, cid) = outlet.end()?;
+        Ok(Content { digest, sealed, cid: Some(cid) })
     }
 
-    /// Blocking: the same for who needs no identifier.
+    /// Blocking: the same as it is, for who needs no identifier.
     ///
     /// # Errors
     /// As [`send`](Self::send).
     pub fn pass(self, take: impl FnMut(Bytes) -> Result<(), ReadError>) -> Result<Content, ReadError> {
-        self.each_buffer(None, take)
+        let (digest, _) = self.each_buffer(take, |take, bytes| take(bytes))?;
+        Ok(Content { digest, sealed: None, cid: None })
     }
 
-    fn each_buffer(
+    /// Reads the file once and calls `give` with its pieces, the last of them held back until it is sure that it was one
+    /// version.
+    fn each_buffer<O>(
         mut self,
-        mut cid: Option<CidBuilder>,
-        mut take: impl FnMut(Bytes) -> Result<(), ReadError>,
-    ) -> Result<Content, ReadError> {
+        mut outlet: O,
+        give: impl Fn(&mut O, Bytes) -> Result<(), ReadError>,
+    ) -> Result<(Digest, O), ReadError> {
         let mut hasher = blake3::Hasher::new();
         let mut held_back = Bytes::new();
         let mut left = self.version.size;
@@ -116,9 +131,6 @@ impl<'a> Reading<'a> {
             }
             drop(call);
             hasher.update(&buffer);
-            if let Some(cid) = &mut cid {
-                cid.update(&buffer);
-            }
             left -= wanted as u64;
             since_checked += wanted as u64;
             if since_checked >= CHECK_BYTES {
@@ -130,7 +142,7 @@ impl<'a> Reading<'a> {
             }
             let before = std::mem::replace(&mut held_back, buffer.into());
             if !before.is_empty() {
-                take(before)?;
+                give(&mut outlet, before)?;
             }
         }
         // A file that holds more than it says (it is growing, or the kernel writes it while it is read, as in /proc) has no
@@ -139,9 +151,9 @@ impl<'a> Reading<'a> {
             return Err(ReadError::Moved);
         }
         if !held_back.is_empty() {
-            take(held_back)?;
+            give(&mut outlet, held_back)?;
         }
-        Ok(Content { digest: hasher.finalize().into(), cid: cid.map(CidBuilder::finish) })
+        Ok((hasher.finalize().into(), outlet))
     }
 
     fn holds_more(&mut self) -> io::Result<bool> {
@@ -159,6 +171,53 @@ impl<'a> Reading<'a> {
         Ok(self.root.look_of(&open).observed == Observed::File(self.version)
             && stat_of(&open) == self.version
             && self.root.look(self.path)?.observed == Observed::File(self.version))
+    }
+}
+
+/// Where the bytes of a file go, and what is noted of them on the way.
+struct Outlet<T> {
+    seal: Option<Seal>,
+    cid: CidBuilder,
+    take: T,
+}
+
+/// Encryption of what goes there.
+struct Seal {
+    sealer: Sealer,
+    hasher: blake3::Hasher,
+    size: u64,
+}
+
+impl Seal {
+    fn new(sealer: Sealer) -> Self {
+        Self { sealer, hasher: blake3::Hasher::new(), size: 0 }
+    }
+}
+
+impl<T: FnMut(Bytes) -> Result<(), ReadError>> Outlet<T> {
+    fn give(&mut self, piece: Bytes) -> Result<(), ReadError> {
+        let piece = match &mut self.seal {
+            None => piece,
+            Some(seal) => {
+                let piece = seal.sealer.add(&piece);
+                seal.hasher.update(&piece);
+                seal.size += piece.len() as u64;
+                piece
+            }
+        };
+        self.cid.update(&piece);
+        if piece.is_empty() { Ok(()) } else { (self.take)(piece) }
+    }
+
+    /// The file is whole: so is what was made of it, with what is given now.
+    fn end(mut self) -> Result<(Option<Sealed>, Cid), ReadError> {
+        let Some(Seal { sealer, mut hasher, size }) = self.seal else { return Ok((None, self.cid.finish())) };
+        let last = sealer.finish();
+        hasher.update(&last);
+        self.cid.update(&last);
+        let sealed = Sealed { digest: hasher.finalize().into(), size: size + last.len() as u64 };
+        (self.take)(last)?;
+        Ok((Some(sealed), self.cid.finish()))
     }
 }
 
@@ -187,7 +246,7 @@ mod tests {
         let (dir, root, path) = mirror(bytes);
         let mut taken = Vec::new();
         let reading = Reading::open(&root, &path, version(&root, &path)).expect("opened");
-        let content = reading.send(|piece| {
+        let content = reading.send(None, |piece| {
             if taken.is_empty() {
                 deed(&dir.path().join("f"));
             }
@@ -231,6 +290,45 @@ mod tests {
         }
     }
 
+    // B1, B2
+    #[test]
+    fn what_is_encrypted_has_the_stated_length_and_nobody_can_open_it_if_the_file_moved() {
+        use age::secrecy::ExposeSecret as _;
+        let key = crate::seal::Identities::generate("now");
+        let identities = crate::seal::Identities::parse(key.file.expose_secret()).expect("a key");
+        let to = crate::seal::Recipient::parse(&key.recipient).expect("a public key");
+        let to = crate::seal::Recipients::new([to]).expect("one");
+        for (len, moves) in
+            [0, 1, BUFFER_BYTES, 3 * BUFFER_BYTES + 7].into_iter().flat_map(|len| [(len, false), (len, true)])
+        {
+            let bytes = vec![7; len];
+            let (dir, root, path) = mirror(&bytes);
+            let reading = Reading::open(&root, &path, version(&root, &path)).expect("opened");
+            let sealer = Sealer::new(&to);
+            let stated = sealer.size_of(len as u64);
+            if moves {
+                fs::write(dir.path().join("f"), vec![8; len + 1]).expect("written");
+            }
+            let mut taken = Vec::new();
+            let content = reading.send(Some(sealer), |piece| {
+                taken.extend_from_slice(&piece);
+                Ok(())
+            });
+            let opened = identities.open_whole(&taken, u64::MAX);
+            if moves {
+                assert!(matches!(content, Err(ReadError::Moved)), "{len}: {content:?}");
+                assert!(opened.is_err(), "{len}: what was handed over is a whole file");
+                continue;
+            }
+            let mut cid = CidBuilder::new();
+            cid.update(&taken);
+            let sealed = Some(Sealed { digest: Digest::of(&taken), size: stated });
+            let expected = Content { digest: Digest::of(&bytes), sealed, cid: Some(cid.finish()) };
+            assert_eq!(content.expect("read"), expected, "{len}");
+            assert_eq!(opened.expect("it is whole"), bytes, "{len}");
+        }
+    }
+
     #[cfg(target_os = "linux")]
     // B11: as those in /proc, which say that they hold nothing.
     #[test]
@@ -239,7 +337,7 @@ mod tests {
         let path = MirrorPath::from_bytes(b"ostype").expect("a path");
         let version = version(&root, &path);
         assert_eq!(version.size, 0);
-        let read = Reading::open(&root, &path, version).expect("opened").send(|_| Ok(()));
+        let read = Reading::open(&root, &path, version).expect("opened").send(None, |_| Ok(()));
         assert!(matches!(read, Err(ReadError::Moved)), "{read:?}");
     }
 

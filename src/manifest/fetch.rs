@@ -2,10 +2,11 @@
 
 use tokio::sync::mpsc;
 
-use super::{FormError, Head, LONGEST_ROOT, Order, Part, Root, files, unpack};
+use super::{FormError, Head, LONGEST_PART, LONGEST_ROOT, Order, Part, Root, files, unpack};
 use crate::dstor::{Client, Reply};
 use crate::mirror::{Cid, CidBuilder, Fault};
 use crate::restore::Item;
+use crate::seal::{Identities, NotOpened, is_sealed};
 use crate::upload::Gate;
 
 /// What gets no answer this often is left.
@@ -20,6 +21,9 @@ pub enum FetchError {
     /// It gave no answer; why.
     #[error("{}", .0.message())]
     Fault(Fault),
+    /// It is encrypted, and no key that was given opens it.
+    #[error("the manifest under `{0}` is encrypted, and {1}")]
+    Locked(Cid, &'static str),
     /// What it has is none.
     #[error("what dStor has under `{0}` cannot be used: {1}")]
     Form(Cid, #[source] FormError),
@@ -30,8 +34,10 @@ pub enum FetchError {
 pub struct Fetched {
     /// Its hash.
     pub hash: Cid,
-    /// Its bytes, packed.
+    /// Its bytes, packed, and opened if they came encrypted.
     pub packed: Vec<u8>,
+    /// Whether they did.
+    pub is_sealed: bool,
     /// Whether its hash is that of these bytes: then it is the one that was published. Where a service names files by other
     /// rules, nobody can say.
     pub is_proved: bool,
@@ -51,12 +57,7 @@ impl Fetched {
     /// # Errors
     /// If it is damaged.
     pub fn parts(&self) -> Result<Vec<Part>, FetchError> {
-        let mut root = self.root()?;
-        let mut parts = Vec::new();
-        while let Some(part) = root.next_part().map_err(|error| self.form(error))? {
-            parts.push(part);
-        }
-        Ok(parts)
+        parts_of(&self.packed).map_err(|error| self.form(error))
     }
 
     fn root(&self) -> Result<Root<'_>, FetchError> {
@@ -68,6 +69,12 @@ impl Fetched {
     }
 }
 
+/// The parts that a root names.
+pub(super) fn parts_of(packed: &[u8]) -> Result<Vec<Part>, FormError> {
+    let mut root = Root::read(packed)?;
+    std::iter::from_fn(|| root.next_part().transpose()).collect()
+}
+
 /// What of a list could not be had.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Unlisted {
@@ -77,18 +84,40 @@ pub struct Unlisted {
     pub files: u64,
 }
 
-/// Asks for the root under `hash`.
+/// Asks for the root under `hash`, which `identities` open if it is encrypted.
 ///
 /// # Errors
 /// If it cannot be had, or is none.
-pub async fn fetch_root(client: &Client, gate: &Gate, hash: &Cid) -> Result<Fetched, FetchError> {
-    let packed = get(client, gate, hash, LONGEST_ROOT).await?;
+pub async fn fetch_root(
+    client: &Client,
+    gate: &Gate,
+    hash: &Cid,
+    identities: Option<&Identities>,
+) -> Result<Fetched, FetchError> {
+    let came = get(client, gate, hash, LONGEST_ROOT).await?;
     let mut cid = CidBuilder::new();
-    cid.update(&packed);
+    cid.update(&came);
     let is_proved = cid.finish() == *hash;
-    let fetched = Fetched { hash: hash.clone(), packed, is_proved };
+    let is_sealed = is_sealed(&came);
+    let packed = opened(came, LONGEST_ROOT, hash, identities)?;
+    let fetched = Fetched { hash: hash.clone(), packed, is_sealed, is_proved };
     fetched.head()?;
     Ok(fetched)
+}
+
+/// The bytes of a list, opened if they are encrypted; no more than `longest`.
+fn opened(bytes: Vec<u8>, longest: u64, hash: &Cid, identities: Option<&Identities>) -> Result<Vec<u8>, FetchError> {
+    if !is_sealed(&bytes) {
+        return Ok(bytes);
+    }
+    let locked = |why| FetchError::Locked(hash.clone(), why);
+    let identities = identities.ok_or_else(|| locked("no key was given"))?;
+    identities.open_whole(&bytes, longest).map_err(|error| match error {
+        NotOpened::Locked => locked("to another key than those given"),
+        NotOpened::Damaged(_) | NotOpened::Io(_) => {
+            FetchError::Form(hash.clone(), FormError::Wrong("it is not what was encrypted"))
+        }
+    })
 }
 
 /// Asks for the parts of a root, one after the other, and sends the files in them, until nobody takes them. A part that dStor
@@ -100,15 +129,17 @@ pub async fn fetch(
     client: &Client,
     gate: &Gate,
     fetched: &Fetched,
+    identities: Option<&Identities>,
     send: &mpsc::Sender<Item>,
 ) -> Result<Unlisted, FetchError> {
     let mut root = fetched.root()?;
     let (mut order, mut unlisted) = (Order::default(), Unlisted::default());
     while let Some(part) = root.next_part().map_err(|error| fetched.form(error))? {
         let found = match get(client, gate, &part.hash, part.packed).await {
-            Ok(packed) => unpack(&part, &packed)
-                .and_then(|text| files(&text, &mut order))
-                .map_err(|error| FetchError::Form(part.hash.clone(), error)),
+            Ok(came) => opened(came, LONGEST_PART, &part.hash, identities).and_then(|packed| {
+                let listed = unpack(&part, &packed).and_then(|text| files(&text, &mut order));
+                listed.map_err(|error| FetchError::Form(part.hash.clone(), error))
+            }),
             Err(fault @ FetchError::Fault(_)) => return Err(fault),
             Err(error) => Err(error),
         };
@@ -130,7 +161,7 @@ pub async fn fetch(
 }
 
 /// The bytes under a hash: no more than `longest`, and one more if there are more.
-async fn get(client: &Client, gate: &Gate, hash: &Cid, longest: u64) -> Result<Vec<u8>, FetchError> {
+pub(super) async fn get(client: &Client, gate: &Gate, hash: &Cid, longest: u64) -> Result<Vec<u8>, FetchError> {
     let mut tries = 0;
     loop {
         let pass = gate.pass().await;

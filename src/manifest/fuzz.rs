@@ -1,6 +1,6 @@
 //! Fuzz targets: whatever lies under a manifest's hash.
 
-use super::{Cutter, FormError, LONGEST_PART, Order, Part, Root, files, pack, unpack};
+use super::{Cutter, FormError, LONGEST_PART, Order, Packing, Part, Root, files, pack, unpack};
 use crate::mirror::fuzz::weave;
 use crate::mirror::{Cid, Digest};
 
@@ -30,7 +30,7 @@ fn fuzz_a_manifest_is_files_below_a_mirror_in_order_or_refused() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let text = weave(bytes, &WORDS);
         // As it comes, and packed as it should be.
-        for packed in [bytes.to_vec(), pack(text.as_bytes())] {
+        for packed in [bytes.to_vec(), pack(text.as_bytes(), Packing::Small)] {
             if let Ok(mut root) = Root::read(&packed) {
                 let mut parts = 0;
                 while let Ok(Some(part)) = root.next_part() {
@@ -60,7 +60,7 @@ fn fuzz_a_manifest_is_files_below_a_mirror_in_order_or_refused() {
             assert_eq!(again, found);
         }
         let hash = Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").expect("a hash");
-        let packed = pack(text.as_bytes());
+        let packed = pack(text.as_bytes(), Packing::Small);
         let part = Part { hash, packed: 0, bytes: text.len() as u64, digest: Digest::of(text.as_bytes()), files: 0 };
         assert_eq!(unpack(&part, &packed).as_deref(), Ok(text.as_bytes()));
         let other = Part { digest: Digest::of(b"another"), ..part };

@@ -10,13 +10,15 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
-use super::{Cutter, Draft, FetchError, Part, fetch_root, root};
-use crate::dstor::{Client, Files, Upload};
-use crate::ledger::{EntryState, Ledger, LedgerError, ManifestRow, MirrorRow, Shelved};
+use super::fetch::{get, parts_of};
+use super::{Cutter, Draft, FetchError, LONGEST_ROOT, Packing, Part, root};
+use crate::dstor::{Client, Files, Measured, Upload};
+use crate::ledger::{EntryState, Ledger, LedgerError, ManifestRow, MirrorRow, SealedRoot, Shelved};
 use crate::mirror::{
     BadRemoteDir, Cid, CidBuilder, Digest, Fault, MirrorPath, Placement, RemoteDir, Sessions, State, Way, Ways,
 };
 use crate::restore::Wanted;
+use crate::seal::{Recipients, seal};
 use crate::upload::Gate;
 
 /// What gets no good answer this often ends it.
@@ -50,8 +52,10 @@ pub enum PublishError {
 pub struct Published {
     /// The hash of its root: with it alone everything can be restored.
     pub hash: Cid,
-    /// The digest of the root's bytes.
+    /// The digest of the root's bytes, as they were sent.
     pub digest: Digest,
+    /// What the next one needs of it, if it is encrypted.
+    pub sealed: Option<SealedRoot>,
     /// Files in it.
     pub files: u64,
     /// Bytes in these.
@@ -74,6 +78,8 @@ pub struct Publisher<'a> {
     pub client: &'a Client,
     /// The gate before it.
     pub gate: &'a Gate,
+    /// To whom lists are encrypted; `None`: they are not.
+    pub recipients: Option<Recipients>,
     /// Whether files go in sessions.
     pub sessions: Sessions,
     /// The ledger's file, which is only read.
@@ -134,28 +140,67 @@ impl Publisher<'_> {
         let count = parts.len() as u64;
         if let Some(last) = last.filter(|_| sender.sent == 0 && known.len() as u64 == count && !parts.is_empty()) {
             // Not one part is another, and none is gone: the last list is this one.
-            let (hash, digest) = (last.hash.clone(), last.digest);
+            let ManifestRow { hash, digest, sealed, .. } = last.clone();
             let (sent, sent_bytes, is_proved) = (0, 0, true);
-            return Ok(Published { hash, digest, files, bytes, parts: count, sent, sent_bytes, is_proved, left_out });
+            return Ok(Published {
+                hash,
+                digest,
+                sealed,
+                files,
+                bytes,
+                parts: count,
+                sent,
+                sent_bytes,
+                is_proved,
+                left_out,
+            });
         }
-        let packed = root(&mirror.settings.path.to_string_lossy(), made_at, bytes, &parts);
-        let digest = Digest::of(&packed);
-        let name = format!("{NAME}{}.gz", made_at.replace(':', "-"));
-        let hash = sender.send(&name, packed.into()).await?;
+        let root = root(&mirror.settings.path.to_string_lossy(), made_at, bytes, &parts, self.packing());
+        let stored = self.sealed(&root);
+        let digest = Digest::of(&stored);
+        let hash = sender.send(&self.name(&made_at.replace(':', "-")), stored).await?;
+        let sealed = self.recipients.as_ref().map(|to| SealedRoot { recipients: to.names().collect(), root });
         let Sender { sent, sent_bytes, is_proved, .. } = sender;
-        Ok(Published { hash, digest, files, bytes, parts: count, sent, sent_bytes, is_proved, left_out })
+        Ok(Published { hash, digest, sealed, files, bytes, parts: count, sent, sent_bytes, is_proved, left_out })
     }
 
-    /// The parts of the last list, by their digests; none if it is not there as it was.
+    /// The parts of the last list, by their digests; none if it is not there as it was, or not for those to whom this one is
+    /// encrypted.
     async fn known(&self, last: Option<&ManifestRow>) -> Result<HashMap<[u8; 32], Part>, PublishError> {
         let Some(last) = last else { return Ok(HashMap::new()) };
-        let fetched = match fetch_root(self.client, self.gate, &last.hash).await {
-            Ok(fetched) if Digest::of(&fetched.packed) == last.digest => fetched,
-            Ok(_) | Err(FetchError::Missing(_) | FetchError::Form(..)) => return Ok(HashMap::new()),
+        let to: Vec<String> = self.recipients.iter().flat_map(Recipients::names).collect();
+        if last.sealed.as_ref().map_or(&[][..], |sealed| &sealed.recipients) != to {
+            return Ok(HashMap::new());
+        }
+        let there = match get(self.client, self.gate, &last.hash, LONGEST_ROOT).await {
+            Ok(there) if Digest::of(&there) == last.digest => there,
+            Ok(_) | Err(FetchError::Missing(_) | FetchError::Locked(..) | FetchError::Form(..)) => {
+                return Ok(HashMap::new());
+            }
             Err(FetchError::Fault(fault)) => return Err(PublishError::Fault(fault)),
         };
-        let parts = fetched.parts().unwrap_or_default();
+        // What is there is for those with a private key, which is not here; the ledger has what it was made of.
+        let packed = last.sealed.as_ref().map_or(&there, |sealed| &sealed.root);
+        let parts = parts_of(packed).unwrap_or_default();
         Ok(parts.into_iter().map(|part| (*part.digest.as_bytes(), part)).collect())
+    }
+
+    fn packing(&self) -> Packing {
+        if self.recipients.is_some() { Packing::ToSeal } else { Packing::Small }
+    }
+
+    /// What is stored of these bytes.
+    fn sealed(&self, packed: &[u8]) -> Bytes {
+        match &self.recipients {
+            Some(recipients) => seal(recipients, packed),
+            None => Bytes::copy_from_slice(packed),
+        }
+    }
+
+    /// The name on dStor of what is called so here.
+    fn name(&self, this: &str) -> String {
+        let end = if self.recipients.is_some() { ".gz.age" } else { ".gz" };
+        format!("{NAME}{this}{end}")
     }
 }
 
@@ -200,9 +245,12 @@ fn cut(
 impl Sender<'_> {
     async fn send_part(&mut self, draft: Draft, digest: Digest) -> Result<Part, PublishError> {
         let (bytes, files) = (draft.text.len() as u64, draft.files);
-        let packed = Bytes::from(tokio::task::block_in_place(|| draft.packed()));
-        let length = packed.len() as u64;
-        let hash = self.send(&format!("{NAME}{}.gz", &digest.to_string()[..32]), packed).await?;
+        let publisher = self.publisher;
+        let stored = tokio::task::block_in_place(|| publisher.sealed(&draft.packed(publisher.packing())));
+        let length = stored.len() as u64;
+        // By what is there to be seen: the digest of an encrypted part's text would tell who guesses the text.
+        let named_after = if publisher.recipients.is_some() { Digest::of(&stored) } else { digest };
+        let hash = self.send(&publisher.name(&named_after.to_string()[..32]), stored).await?;
         self.sent += 1;
         Ok(Part { hash, packed: length, bytes, digest, files })
     }
@@ -235,7 +283,7 @@ impl Sender<'_> {
 
     async fn send_once(&self, name: &str, packed: &Bytes) -> Result<Cid, Fault> {
         let size = packed.len() as u64;
-        let body = || stream::iter([Ok::<_, std::io::Error>(packed.clone())]);
+        let body = || Measured { bytes: size, pieces: stream::iter([Ok::<_, std::io::Error>(packed.clone())]) };
         let way = self.ways().alone(size, &self.placement, self.begun.elapsed());
         match (way, &self.placement) {
             (Way::Session, Placement::Path(dir)) => {
@@ -253,7 +301,7 @@ impl Sender<'_> {
                 }
             }
             (Way::Direct, placement) | (Way::Session, placement @ Placement::Id(_)) => {
-                let upload = Upload { name, placement, comment: "", size };
+                let upload = Upload { name, placement, comment: "" };
                 self.publisher.client.upload(&upload, body).await
             }
         }

@@ -5,6 +5,7 @@ fn file(path: &str) -> Wanted {
         path: MirrorPath::from_bytes(path.as_bytes()).expect("a plain path"),
         hash: Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").expect("a hash"),
         digest: Digest::of(path.as_bytes()),
+        sealed: None,
         size: 12,
         longest: 12,
         mtime: Timestamp { seconds: -1, nanos: 999_999_999 },
@@ -22,7 +23,7 @@ fn drafts(files: &[Wanted]) -> Vec<Draft> {
 
 fn part_of(draft: &Draft) -> Part {
     let hash = Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").expect("a hash");
-    let packed = draft.packed().len() as u64;
+    let packed = draft.packed(Packing::Small).len() as u64;
     Part { hash, packed, bytes: draft.text.len() as u64, digest: draft.digest(), files: draft.files }
 }
 
@@ -51,13 +52,13 @@ fn a_list_is_read_back_as_it_was_written() {
     all[4].path = MirrorPath::from_bytes(b"dir/x/\xff").expect("a plain path");
     let drafts = drafts(&all);
     let parts: Vec<Part> = drafts.iter().map(part_of).collect();
-    let packed = root("/home/me", "2026-11-25T00:00:00Z", 60, &parts);
+    let packed = root("/home/me", "2026-11-25T00:00:00Z", 60, &parts, Packing::Small);
     let mut read = Root::read(&packed).expect("a root");
     assert_eq!((read.head().files, read.head().bytes, read.head().mirror.as_str()), (5, 60, "/home/me"));
     let (mut order, mut found) = (Order::default(), Vec::new());
     for draft in &drafts {
         let part = read.next_part().expect("read").expect("a part");
-        let text = unpack(&part, &draft.packed()).expect("unpacked");
+        let text = unpack(&part, &draft.packed(Packing::Small)).expect("unpacked");
         found.extend(files(&text, &mut order).expect("files"));
     }
     assert_eq!(read.next_part(), Ok(None));
@@ -87,7 +88,7 @@ fn a_list_of_version_1_is_read() {
 
 /// Lines, packed.
 fn packed(lines: &[&str]) -> Vec<u8> {
-    pack(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())
+    pack(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes(), Packing::Small)
 }
 
 const HEAD: &str = r#"{"dstor_sync_manifest":1,"kind":"root","files":1000000000}"#;
@@ -126,7 +127,7 @@ fn a_root_that_is_none_or_misleads_is_refused() {
     // A line that never ends, of which no more is unpacked than a line may have.
     let mut endless = format!("{HEAD}\n").into_bytes();
     endless.resize(1 << 20, b' ');
-    assert!(matches!(all(&pack(&endless)), Err(FormError::Wrong(_))));
+    assert!(matches!(all(&pack(&endless, Packing::Small)), Err(FormError::Wrong(_))));
 }
 
 // G8, G10
@@ -135,7 +136,7 @@ fn a_part_that_swells_misleads_or_is_another_is_refused() {
     let bomb = vec![b' '; 16 << 20];
     let draft = Draft { text: bomb, files: 1 };
     let small = Part { bytes: 100, ..part_of(&draft) };
-    assert!(matches!(unpack(&small, &draft.packed()), Err(FormError::Wrong(_))));
+    assert!(matches!(unpack(&small, &draft.packed(Packing::Small)), Err(FormError::Wrong(_))));
 
     let entry = |path: &str| {
         let draft = drafts(&[file("placeholder")]).remove(0);
@@ -163,4 +164,23 @@ fn a_part_that_swells_misleads_or_is_another_is_refused() {
     assert!(files(twice.as_bytes(), &mut Order::default()).is_err());
     let mut order = Order::default();
     assert!(files(good.as_bytes(), &mut order).is_ok() && files(good.as_bytes(), &mut order).is_err());
+}
+
+#[test]
+fn a_list_says_of_an_encrypted_file_what_dstor_has_in_its_place() {
+    let sealed = Some(Sealed { digest: Digest::of(b"sealed"), size: 300 });
+    let wanted = [file("a"), Wanted { sealed, ..file("b") }];
+    let [draft] = &drafts(&wanted)[..] else { panic!("one part") };
+    assert_eq!(files(&draft.text, &mut Order::default()).expect("read"), wanted);
+    let bad = String::from_utf8(draft.text.clone()).expect("text").replace(&Digest::of(b"sealed").to_string(), "none");
+    assert!(files(bad.as_bytes(), &mut Order::default()).is_err());
+}
+
+// What is encrypted must not tell by its length how well it packs.
+#[test]
+fn a_list_that_is_to_be_encrypted_is_as_long_as_its_text_says_whatever_is_in_it() {
+    let (dull, lively) = (vec![b'a'; 10_000], (0..10_000_u32).map(|at| at.wrapping_mul(2_654_435_761) as u8).collect());
+    let length = |text: &Vec<u8>, packing| pack(text, packing).len();
+    assert_eq!(length(&dull, Packing::ToSeal), length(&lively, Packing::ToSeal));
+    assert!(length(&dull, Packing::Small) < length(&lively, Packing::Small) / 10);
 }

@@ -26,6 +26,15 @@ impl Digest {
     }
 }
 
+/// What dStor was given in a file's place: its bytes, encrypted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sealed {
+    /// The digest of the encrypted bytes.
+    pub digest: Digest,
+    /// How many there are.
+    pub size: u64,
+}
+
 impl From<blake3::Hash> for Digest {
     fn from(hash: blake3::Hash) -> Self {
         Self(*hash.as_bytes())

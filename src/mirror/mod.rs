@@ -32,7 +32,7 @@ pub use clock::{Jump, Moment, Passed, TICK, passed};
 pub use copy::{Copying, copying, is_unmoved};
 pub use debounce::Debouncer;
 pub use decide::{Decision, Kind, Observed, Policy, Recorded, Skip, Stat, State, Timestamp, decide};
-pub use digest::Digest;
+pub use digest::{Digest, Sealed};
 pub use emptied::{EMPTIED, EMPTIED_MESSAGE, are_too_many, is_emptied};
 pub use fault::{BROKEN_OFF, Fault, NONSENSE, Scope, Verdict};
 pub use ignore::{DSTORIGNORE, Included, Rule, Rules};

@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::dest::Part;
-use super::landing::{Fetched, Trouble, fetch, look, place};
+use super::landing::{Fetched, NO_KEY, Trouble, fetch, look, place};
 use super::{Compared, Dest, Fate, Wanted};
 use crate::dstor::Client;
 use crate::mirror::MirrorPath;
+use crate::seal::Identities;
 use crate::upload::{Gate, Stop};
 
 /// A file that got no answer this often is left.
@@ -50,6 +51,8 @@ pub struct Pass<'a> {
     pub gate: &'a Gate,
     /// Files at the same time.
     pub at_a_time: usize,
+    /// What opens those that are encrypted; `None`: they stay closed.
+    pub identities: Option<Arc<Identities>>,
     /// Whether it only tells what it would bring.
     pub is_trial: bool,
 }
@@ -221,6 +224,7 @@ impl Pass<'_> {
         let mut bytes = 0;
         let ended = |wanted, tries, fetched, bytes| Ended { wanted, tries, fetched, bytes };
         let fate = match look(&self.dest, &wanted).await {
+            Ok(Compared::Fetch) if wanted.sealed.is_some() && self.identities.is_none() => Some(Fate::Locked(NO_KEY)),
             Ok(Compared::Fetch) if self.is_trial => Some(Fate::Due),
             Ok(Compared::Fetch) => None,
             Ok(Compared::There) => Some(Fate::There),
@@ -238,7 +242,7 @@ impl Pass<'_> {
             }
             pass = self.gate.pass() => pass,
         };
-        let fetched = fetch(self.client, &self.dest, &wanted, |more| bytes += more).await;
+        let fetched = fetch(self.client, &self.dest, &wanted, self.identities.as_ref(), |more| bytes += more).await;
         match &fetched {
             Err(Trouble::Fault(fault)) => {
                 pass.fail(fault);

@@ -21,6 +21,7 @@ fn wanted(path: &str) -> Wanted {
         path: MirrorPath::from_bytes(path.as_bytes()).expect("a plain path"),
         hash: Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").expect("a hash"),
         digest: Digest::of(BYTES),
+        sealed: None,
         size: BYTES.len() as u64,
         longest: BYTES.len() as u64,
         mtime: Timestamp { seconds: 1, nanos: 2 },

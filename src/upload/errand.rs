@@ -322,8 +322,10 @@ impl<'a> Errand<'a> {
             }
         };
         let is_proved = content.cid.as_ref() == Some(&hash);
-        let happened = Happened::Stored { hash: hash.clone(), bytes: stat.size };
-        let stored = Stored { stat, mode: file.mode, digest: content.digest, hash, is_proved, at };
+        let Content { digest, sealed, cid: _ } = content;
+        let bytes = sealed.map_or(stat.size, |sealed| sealed.size);
+        let happened = Happened::Stored { hash: hash.clone(), bytes };
+        let stored = Stored { stat, mode: file.mode, digest, sealed, hash, is_proved, at };
         Ok(Ending::Settled(Settlement::Stored(stored), again, Some(happened)))
     }
 

@@ -13,10 +13,11 @@ use super::pace::Pass;
 use super::pack::{Fared, Heap, Pack};
 use super::worker::{Looked, Prepared, Trouble, Uploader, blocking, look, open};
 use crate::dstor::wire::Listing;
-use crate::dstor::{Files, SessionFailure};
+use crate::dstor::{Files, Measured, SessionFailure};
 use crate::ledger::{Claim, LedgerError};
 use crate::local::{Content, OpenRoot, ReadError, Reading};
 use crate::mirror::{Fault, MirrorPath, Placement, RemoteDir};
+use crate::seal::{Recipients, Sealer};
 
 /// A pack on its way to its directory.
 struct Porter<'a> {
@@ -128,10 +129,11 @@ impl Porter<'_> {
         let clock = self.uploader.queue.clock();
         let files: Vec<_> =
             files.into_iter().map(|(at, root, file)| (at, root, file, pack.claims()[at].path.clone())).collect();
+        let recipients = self.uploader.recipients.clone();
         let read = blocking(move || {
             let each = |(at, root, file, path): (usize, Arc<OpenRoot>, ToSend, MirrorPath)| {
                 let read_from = clock.timestamp();
-                let read = read_whole(&root, &path, &file);
+                let read = read_whole(&root, &path, &file, recipients.as_ref());
                 (at, root, file, read_from, read)
             };
             files.into_iter().map(each).collect::<Vec<_>>()
@@ -178,14 +180,24 @@ impl Porter<'_> {
             heap.parcels().iter().filter_map(|parcel| Some(&self.read.get(&parcel.at())?.1)).collect();
         let bytes = pieces.iter().map(|bytes| bytes.len() as u64).sum();
         let files = Files { dir: &self.dir, comment: &self.folder.comment, names: &names, bytes };
-        self.uploader.client.session(&files, |place| stream::iter([Ok(pieces[place].clone())])).await
+        let body = |place: usize| {
+            let piece = pieces[place].clone();
+            Measured { bytes: piece.len() as u64, pieces: stream::iter([Ok(piece)]) }
+        };
+        self.uploader.client.session(&files, body).await
     }
 }
 
-/// Blocking: reads a small file to its end, if it is the version that was looked at.
-fn read_whole(root: &OpenRoot, path: &MirrorPath, file: &ToSend) -> Result<(Content, Bytes), ReadError> {
+/// Blocking: reads a small file to its end, if it is the version that was looked at; what is to be sent of it is encrypted if
+/// there is someone to encrypt to.
+fn read_whole(
+    root: &OpenRoot,
+    path: &MirrorPath,
+    file: &ToSend,
+    recipients: Option<&Recipients>,
+) -> Result<(Content, Bytes), ReadError> {
     let mut pieces = Vec::new();
-    let content = Reading::open(root, path, file.stat)?.send(|piece| {
+    let content = Reading::open(root, path, file.stat)?.send(recipients.map(Sealer::new), |piece| {
         pieces.push(piece);
         Ok(())
     })?;

@@ -10,8 +10,10 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::dstor::Measured;
 use crate::local::{Content, OpenRoot, ReadError, Reading};
 use crate::mirror::{MirrorPath, Stat};
+use crate::seal::{Recipients, Sealer};
 
 /// Pieces of a file that wait between the disk and the network.
 const PIECES_AHEAD: usize = 4;
@@ -28,16 +30,21 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Begins to read `path` if it is the regular file `version`; the pieces end with an error if it moves.
+    /// Begins to read `path` if it is the regular file `version`; the pieces end with an error if it moves. They are
+    /// encrypted if there is someone to encrypt to.
     pub(super) fn start(
         root: Arc<OpenRoot>,
         path: MirrorPath,
         version: Stat,
-    ) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, Self) {
+        recipients: Option<&Recipients>,
+    ) -> (Measured<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>>, Self) {
+        // Made here, as how many bytes go out is to be known before the first of them.
+        let sealer = recipients.map(Sealer::new);
+        let bytes = sealer.as_ref().map_or(version.size, |sealer| sealer.size_of(version.size));
         let (send, pieces) = mpsc::channel(PIECES_AHEAD);
         let handle = tokio::task::spawn_blocking(move || {
             let take = |piece| send.blocking_send(Ok(piece)).map_err(|_| ReadError::Abandoned);
-            let read = Reading::open(&root, &path, version).and_then(|reading| reading.send(take));
+            let read = Reading::open(&root, &path, version).and_then(|reading| reading.send(sealer, take));
             if let Err(error) = &read {
                 // An error in the body ends the request unfinished: dStor never stores a torn file.
                 let _ = send.blocking_send(Err(std::io::Error::other(error.to_string())));
@@ -46,13 +53,13 @@ impl Reader {
         });
         let pieces = Arc::new(Mutex::new(Some(pieces)));
         let body = Arc::clone(&pieces);
-        let stream = futures_util::stream::poll_fn(move |context| {
+        let pieces_of_it = futures_util::stream::poll_fn(move |context| {
             match body.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
                 Some(pieces) => pieces.poll_recv(context),
                 None => Poll::Ready(Some(Err(std::io::Error::other("nobody needs the rest")))),
             }
         });
-        (stream, Self { handle, pieces })
+        (Measured { bytes, pieces: pieces_of_it }, Self { handle, pieces })
     }
 
     /// What was read. The answer is there: whatever was not sent by now will not be.

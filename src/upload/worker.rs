@@ -19,6 +19,7 @@ use crate::dstor::{Client, Files, Standing, Upload};
 use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId, Settlement};
 use crate::local::{Content, Look, OpenRoot, ReadError, Reading, ScanSummary, Tree as _};
 use crate::mirror::{Fault, Included, MirrorPath, Observed, Placement, Skip, Way, may_have_twins};
+use crate::seal::Recipients;
 
 /// A file whose name is in question is looked at again after this.
 const ASK_FOR_NAME_AGAIN: Duration = Duration::from_millis(500);
@@ -38,6 +39,8 @@ pub struct Uploader {
     pub roads: Roads,
     /// The mirrors.
     pub folders: HashMap<MirrorId, Arc<Folder>>,
+    /// To whom files are encrypted before they leave this machine; `None`: they go as they are.
+    pub recipients: Option<Recipients>,
     /// How long changes wait.
     pub patience: Patience,
     /// Who is told.
@@ -298,9 +301,10 @@ impl Uploader {
             let read_from = self.queue.clock().timestamp();
             let mut reader = None;
             let mut body = || {
-                let (pieces, started) = Reader::start(Arc::clone(root), claim.path.clone(), file.stat);
+                let recipients = self.recipients.as_ref();
+                let (measured, started) = Reader::start(Arc::clone(root), claim.path.clone(), file.stat, recipients);
                 reader = Some(started);
-                pieces
+                measured
             };
             let alone = match (self.roads.alone(file), &file.placement) {
                 (Way::Session, Placement::Path(dir)) => {
@@ -310,8 +314,7 @@ impl Uploader {
                     Alone::after_session(file, ended, || self.roads.lacks_sessions())
                 }
                 (Way::Direct, placement) | (Way::Session, placement @ Placement::Id(_)) => {
-                    let (name, size) = (&file.name, file.stat.size);
-                    let upload = Upload { name, placement, comment: &folder.comment, size };
+                    let upload = Upload { name: &file.name, placement, comment: &folder.comment };
                     let answer = self.client.upload(&upload, body).await;
                     Alone::after_request(answer, || self.roads.lacks_direct(placement))
                 }

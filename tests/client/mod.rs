@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use tempfile::TempDir;
 
-use dstor_sync::dstor::{Authorities, Client, ClientOptions, Credentials, Upload};
+use dstor_sync::dstor::{Authorities, Client, ClientOptions, Credentials, Measured, Upload};
 use dstor_sync::mirror::{Cid, Fault, Placement, RemoteDir, Timetable};
 use dstor_sync::sandbox::{Options, Phase, Sandbox};
 
@@ -63,13 +63,13 @@ impl World {
         self.upload_from(size, || pieces(size)).await
     }
 
-    async fn upload_from<S>(&self, size: usize, body: impl FnMut() -> S) -> Result<Cid, Fault>
+    async fn upload_from<S>(&self, size: usize, mut body: impl FnMut() -> S) -> Result<Cid, Fault>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
         let placement = Placement::Path(RemoteDir::parse("Docs").expect("a directory"));
-        let upload = Upload { name: "a", placement: &placement, comment: "", size: size as u64 };
-        self.client.upload(&upload, body).await
+        let upload = Upload { name: "a", placement: &placement, comment: "" };
+        self.client.upload(&upload, || Measured { bytes: size as u64, pieces: body() }).await
     }
 }
 

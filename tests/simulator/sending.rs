@@ -57,7 +57,7 @@ impl Run {
         let bytes = [&first[..half], &last[half..]].concat();
         let mut cid = CidBuilder::new();
         cid.update(&bytes);
-        (Ok(Content { digest: Digest::of(&bytes), cid: Some(cid.finish()) }), bytes)
+        (Ok(Content { digest: Digest::of(&bytes), sealed: None, cid: Some(cid.finish()) }), bytes)
     }
 
     /// A request comes to its end: what dStor says to it, and when the answer is here.

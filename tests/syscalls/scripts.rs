@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dstor_sync::dstor::{Authorities, Client, ClientOptions, Credentials, Upload};
+use dstor_sync::dstor::{Authorities, Client, ClientOptions, Credentials, Measured, Upload};
 use dstor_sync::mirror::{Placement, RemoteDir};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -114,8 +114,9 @@ impl Stage {
             let Placement::Path(dir) = &placement else { unreachable!("the mirror has a path on dStor") };
             if newest.get(&(dir.to_string(), name.to_owned())) != Some(&held.hash.to_string()) {
                 let bytes = Bytes::from(self.world.sandbox().content(held.hash.as_str()).expect("its bytes"));
-                let upload = Upload { name, placement: &placement, comment: "", size: bytes.len() as u64 };
-                let body = || futures_util::stream::iter([Ok(bytes.clone())]);
+                let upload = Upload { name, placement: &placement, comment: "" };
+                let body =
+                    || Measured { bytes: bytes.len() as u64, pieces: futures_util::stream::iter([Ok(bytes.clone())]) };
                 assert_eq!(self.client.upload(&upload, body).await.expect("stored"), held.hash);
             }
         }

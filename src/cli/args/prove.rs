@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Which, instant};
+use super::{Opens, Which, instant};
 use crate::ledger::Millis;
 use crate::mirror::Cid;
 use crate::verify::Share;
@@ -43,6 +43,8 @@ pub(in crate::cli) struct Restore {
     pub(in crate::cli) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) which: Which,
+    #[command(flatten)]
+    pub(in crate::cli) opens: Opens,
     /// Restore what the manifest with this hash lists; needs no ledger and no configuration
     #[arg(long, value_name = "HASH", value_parser = hash, conflicts_with_all = ["paths", "gone", "at"])]
     pub(in crate::cli) from: Option<Cid>,
@@ -136,6 +138,8 @@ pub(in crate::cli) struct Show {
     /// Ask the dStor inside `run --sandbox`
     #[arg(long)]
     pub(in crate::cli) sandbox: bool,
+    #[command(flatten)]
+    pub(in crate::cli) opens: Opens,
     /// Take it although its hash does not prove that it is the one that was published
     #[arg(long)]
     pub(in crate::cli) unproved: bool,

@@ -20,6 +20,7 @@ use crate::upload::Gate;
 use crate::wording::{files, shown};
 
 const OTHERWISE: &str = "dStor cut it otherwise: its hash is not the one that these bytes have here";
+const CLOSED: &str = "it is not here as it was stored, and dStor has it encrypted";
 const CHANGED: &str = "it was stored anew meanwhile; export again";
 
 /// What became of a file.
@@ -179,6 +180,9 @@ fn sum(source: &mut Source<'_>, told: &Told<'_>) -> io::Result<(Fate, Option<[u8
             Read::Whole(_) | Read::Missing | Read::NotAnswered(_) => {}
         }
     }
+    if held.sealed.is_some() {
+        return Ok((Fate::LeftOut(CLOSED), None));
+    }
     let begin = || {
         *sha.borrow_mut() = Sha256::new();
         Ok(())
@@ -205,17 +209,21 @@ fn pack(source: &mut Source<'_>, told: &Told<'_>, car: &RefCell<Car>) -> io::Res
         car.borrow_mut().check()
     };
     let finish = || builder.replace(CidBuilder::with_blocks(car)).finish();
+    // What was encrypted is on dStor alone: encrypted once more, it would be something else.
+    let (wanted, longest) = held.sealed.map_or((held.digest, told.longest()), |sealed| (sealed.digest, sealed.size));
     let mut read = Read::Missing;
-    if let Some(size) = told.size() {
+    if let Some(size) = told.size()
+        && held.sealed.is_none()
+    {
         read = source.local(path, size, take);
     }
-    let is_same = |read: &Read| matches!(read, Read::Whole(digest) if *digest == held.digest);
+    let is_same = |read: &Read| matches!(read, Read::Whole(digest) if *digest == wanted);
     if matches!(read, Read::Missing) || (matches!(read, Read::Whole(_)) && !is_same(&read)) {
         let begin = || {
             drop(builder.replace(CidBuilder::with_blocks(car)));
             car.borrow_mut().take_back()
         };
-        read = source.remote(&held.hash, (held.digest, told.longest()), begin, take);
+        read = source.remote(&held.hash, (wanted, longest), begin, take);
     }
     if is_same(&read) {
         if finish() == held.hash {

@@ -24,7 +24,7 @@ struct Line {
     schema: u32,
     #[serde(flatten)]
     path: JsonPath,
-    /// `restored`, `there`, `due` (with `--dry-run`), `kept`, `missing`, `different`, `unknown`, `failed`, `not_stored`,
+    /// `restored`, `there`, `due` (with `--dry-run`), `kept`, `missing`, `different`, `locked`, `unknown`, `failed`, `not_stored`,
     /// `skipped` or `nonsense`.
     result: &'static str,
     size: Option<u64>,
@@ -50,6 +50,8 @@ pub(super) struct Tally {
     kept: u64,
     missing: u64,
     different: u64,
+    /// Encrypted, and no key that was given opens them.
+    locked: u64,
     unknown: u64,
     failed: u64,
     not_stored: u64,
@@ -113,6 +115,11 @@ impl Run<'_> {
                     Fate::Different => {
                         tally.different += 1;
                         ("different", Some(Tone::Bad), Some("dStor gives other bytes than were stored".to_owned()))
+                    }
+                    Fate::Locked(why) => {
+                        tally.locked += 1;
+                        let tone = (tally.locked <= SHOWN).then_some(Tone::Bad);
+                        ("locked", tone, Some((*why).to_owned()))
                     }
                     Fate::NotAnswered(why) => {
                         tally.unknown += 1;
@@ -197,7 +204,7 @@ impl Run<'_> {
     /// The last line, and what it means.
     pub(super) fn conclude(&mut self, summary: &Summary) -> Result<(), Failure> {
         self.tally.bytes_read = summary.bytes;
-        let Tally { restored, there, due, kept, missing, different, unknown, failed, .. } = &self.tally;
+        let Tally { restored, there, due, kept, missing, different, locked, unknown, failed, .. } = &self.tally;
         let Tally { not_stored, skipped, nonsense, older, bare, gone, bytes_read, .. } = &self.tally;
         if self.command.json {
             let last = LastLine { schema: SCHEMA, summary: &self.tally };
@@ -213,6 +220,7 @@ impl Run<'_> {
                 (kept, "left as they are"),
                 (missing, "missing"),
                 (different, "different"),
+                (locked, "still encrypted"),
                 (unknown, "without an answer"),
                 (failed, "not written"),
                 (not_stored, "never stored"),
@@ -236,6 +244,17 @@ impl Run<'_> {
             " never mirrored, such as links and pipes; `dstor-sync ls --state skipped` lists what was left out.",
         );
         note(*gone, " no longer in the mirror; `--gone` restores these, too.");
+        if *locked > 0 {
+            let (what, hint) = match self.identities {
+                None => ("encrypted, and no key was given", "name the file with the private key: `--identity FILE`"),
+                Some(_) => (
+                    "encrypted to another key than those in the identity file",
+                    "name the file with the private key that belongs to it; one file may hold several, a line each",
+                ),
+            };
+            self.output.note(format_args!("error: {} {what}", are(*locked)));
+            self.output.note(format_args!("hint: {hint}"));
+        }
         match &summary.ended_by {
             Some(EndedBy::Unreachable(why)) => {
                 self.output.note(format_args!("error: {}", shown(why)));
@@ -251,15 +270,20 @@ impl Run<'_> {
     }
 
     pub(super) fn exit(&self, summary: &Summary, signal: &signals::Signal, is_short: bool) -> Exit {
-        let Tally { kept, missing, different, unknown, failed, not_stored, nonsense, older, .. } = &self.tally;
+        let Tally { kept, missing, different, locked, unknown, failed, not_stored, nonsense, older, .. } = &self.tally;
         match &summary.ended_by {
             Some(EndedBy::Stopped) => signal.exit(),
             Some(EndedBy::Full(_)) => Exit::Attention,
-            _ if kept + missing + different + failed + nonsense > 0 => Exit::Attention,
+            _ if kept + missing + different + locked + failed + nonsense > 0 => Exit::Attention,
             Some(EndedBy::Unreachable(_)) => Exit::Unreachable,
             None if *unknown > 0 => Exit::Unreachable,
             None if not_stored + older > 0 || is_short => Exit::Attention,
             None => Exit::Fine,
         }
     }
+}
+
+/// So many files are …
+fn are(count: u64) -> String {
+    format!("{} {}", files(count), if count == 1 { "is" } else { "are" })
 }

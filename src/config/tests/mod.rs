@@ -166,6 +166,7 @@ fn a_config_says_what_the_interface_shows() {
             shutdown_grace: Duration::ZERO,
         },
         verify: Verify { budget: Some(100 << 20) },
+        encrypt: Encrypt::default(),
         manifest: Manifest { every: Some(Duration::from_secs(3600)) },
         alerts: Alerts {
             on_problem: Some("mail -s 'needs you' me".into()),
@@ -199,7 +200,7 @@ fn every_fault_is_told_at_once_with_file_line_and_key() {
     TOP/c/config.toml:5: `token_lifetime` in [dstor] is a whole number, not a duration
       hint: write it like token_lifetime = "1h"
     TOP/c/config.toml:6: unknown key `mirrors` in the config; the nearest known key is `mirror`
-      hint: the keys there are dstor, mirror, watch, upload, verify, manifest, alerts
+      hint: the keys there are dstor, mirror, watch, upload, encrypt, verify, manifest, alerts
     TOP/c/config.toml:8: `settle` in [watch] is no duration: `soon`
       hint: write it like "2s", "15m" or "1h 30m"; days are hours, and a year is the longest
     TOP/c/config.toml:10: `workers` in [upload] is out of range: `65`

@@ -162,3 +162,40 @@ fn a_ca_file_that_is_not_there_holds_nothing_or_is_open_to_others_is_refused() {
       hint: chmod go-w TOP/c/ca.pem
     ");
 }
+
+/// Of an age key that was made for this test and is used for nothing else.
+const RECIPIENT: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
+
+#[test]
+fn recipients_are_public_keys_each_once_and_an_empty_list_is_nobody() {
+    let with = |lines: &str| World::with(&format!("{lines}\n[[mirror]]\npath = \"TOP/docs\"")).config().encrypt;
+    let two = with(&format!("[encrypt]\nrecipients = [\"{RECIPIENT}\", \" {RECIPIENT}\"]")).recipients;
+    assert_eq!(two.expect("there is one").names().collect::<Vec<_>>(), [RECIPIENT]);
+    assert_eq!(with("[encrypt]\nrecipients = []").recipients, None);
+    assert_eq!(with("").recipients, None);
+}
+
+// G1
+#[test]
+fn what_is_no_public_key_is_told_with_its_line_and_a_private_one_is_never_repeated() {
+    let secret = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33";
+    for (entry, told) in [
+        (secret, "is a private key"),
+        (&secret.to_lowercase(), "is a private key"),
+        (&RECIPIENT[..60], "begins like a public key of age, and is damaged"),
+        ("ssh-ed25519 AAAAC3Nz", "is a key of a kind that this version does not encrypt to"),
+        ("hunter2", "is no public key of age"),
+    ] {
+        let refusal = in_section(&format!("[encrypt]\nrecipients = [\n\"{RECIPIENT}\",\n\"{entry}\"]"));
+        let place = "TOP/c/config.toml:5: an entry of `recipients` in [encrypt] ";
+        assert!(refusal.starts_with(&format!("{place}{told}")), "{refusal}");
+        assert!(refusal.contains("hint: ") && refusal.lines().count() == 2, "{refusal}");
+        assert!(!refusal.to_lowercase().contains(&entry.to_lowercase()), "it is repeated: {refusal}");
+    }
+    let refusal = in_section(&format!("[encrypt]\nrecipients = \"{secret}\""));
+    assert!(refusal.contains("is text, not a list of texts") && !refusal.contains(secret), "{refusal}");
+    insta::assert_snapshot!(in_section("[encrypt]"), @r#"
+    TOP/c/config.toml:2: [encrypt] has no `recipients`, so nothing would be encrypted
+      hint: add recipients = ["age1…"], the public keys; `dstor-sync key generate FILE` makes one
+    "#);
+}

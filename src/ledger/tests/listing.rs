@@ -128,6 +128,7 @@ fn an_entry_tells_its_change_before_its_row() {
     world.put("a", &stored(1));
     let held = Held {
         digest: Digest::of(b"hello"),
+        sealed: None,
         hash: Cid::parse(HELLO).expect("a CID"),
         proof: Some("cid".into()),
         at: 300,

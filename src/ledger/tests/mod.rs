@@ -133,6 +133,7 @@ fn stored_as(stat: Stat) -> Settlement {
         stat,
         mode: 0o644,
         digest: Digest::of(b"hello"),
+        sealed: None,
         hash: Cid::parse(HELLO).expect("a CID"),
         is_proved: true,
         at: 300,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mirror::{Kind, Skip, State};
+use crate::mirror::{Kind, Sealed, Skip, State};
 
 /// `a` is a file and the directory of others; `a-b` and `ab` only begin like it.
 const PATHS: [&str; 9] = ["a", "a/b", "a/b/c", "a/b/d", "a/e", "a-b/x", "ab/x", "ab", "f"];
@@ -13,7 +13,7 @@ const PATHS: [&str; 9] = ["a", "a/b", "a/b/c", "a/b/d", "a/e", "a-b/x", "ab/x", 
 #[derive(Clone, Copy, Debug)]
 enum How {
     Nothing,
-    Stored { is_proved: bool },
+    Stored { is_proved: bool, is_sealed: bool },
     Refreshed,
     Gone,
     Descended,
@@ -65,7 +65,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let size = || prop_oneof![Just(0_u64), 1..1000_u64];
     let how = prop_oneof![
         1 => Just(How::Nothing),
-        4 => any::<bool>().prop_map(|is_proved| How::Stored { is_proved }),
+        4 => any::<(bool, bool)>().prop_map(|(is_proved, is_sealed)| How::Stored { is_proved, is_sealed }),
         2 => Just(How::Refreshed),
         2 => Just(How::Gone),
         1 => Just(How::Descended),
@@ -110,6 +110,7 @@ struct File {
     size: u64,
     is_held: bool,
     is_proved: bool,
+    is_sealed: bool,
 }
 
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -152,14 +153,14 @@ impl Model {
     fn settle(&mut self, generation: i64, path: &str, how: How, size: u64, again_at: Option<Millis>) {
         let below = format!("{path}/");
         let is_below = |other: &String| other.starts_with(&below);
-        let held = self.files.get(path).map_or((false, false), |file| (file.is_held, file.is_proved));
-        let mut set = |state, (is_held, is_proved)| {
-            self.files.insert(path.into(), File { state, size, is_held, is_proved });
+        let held = self.files.get(path).map_or((false, false, false), |f| (f.is_held, f.is_proved, f.is_sealed));
+        let mut set = |state, (is_held, is_proved, is_sealed)| {
+            self.files.insert(path.into(), File { state, size, is_held, is_proved, is_sealed });
         };
         let mut gone_below = true;
         match how {
             How::Nothing => gone_below = false,
-            How::Stored { is_proved } => set(State::Stored, (true, is_proved)),
+            How::Stored { is_proved, is_sealed } => set(State::Stored, (true, is_proved, is_sealed)),
             How::Refreshed => set(State::Stored, held),
             How::Failed => set(State::Failed, held),
             How::Skipped(skip) => {
@@ -237,7 +238,8 @@ impl Model {
             assert_eq!(twice, None, "two changes for one path");
         }
         let sql = format!(
-            "SELECT {PATH}, state, size, hash IS NOT NULL, blake3 IS NOT NULL, proof IS NOT NULL
+            "SELECT {PATH}, state, size, hash IS NOT NULL, blake3 IS NOT NULL, proof IS NOT NULL,
+               sealed_size IS NOT NULL, sealed_blake3 IS NOT NULL
              FROM files JOIN directories d ON d.id = directory_id"
         );
         let mut files = ledger.db.prepare_cached(&sql).expect("a statement");
@@ -248,7 +250,9 @@ impl Model {
             let state = states[usize::try_from(get(1)).expect("a state")];
             assert_eq!(get(3), get(4), "a hash comes with a digest");
             assert!(state != State::Stored || get(3) == 1, "stored without a hash");
-            let file = File { state, size: bits_out(get(2)), is_held: get(3) == 1, is_proved: get(5) == 1 };
+            assert_eq!(get(6), get(7), "a sealed size comes with a digest");
+            let (is_held, is_proved, is_sealed) = (get(3) == 1, get(5) == 1, get(6) == 1);
+            let file = File { state, size: bits_out(get(2)), is_held, is_proved, is_sealed };
             let twice = model.files.insert(row.get(0).expect("a path"), file);
             assert_eq!(twice, None, "two rows for one path");
         }
@@ -265,6 +269,7 @@ fn recount(ledger: &Ledger, mirror: MirrorId) -> Vec<(i64, i64, i64)> {
           slots AS (
             SELECT state AS slot, size FROM settled
             UNION ALL SELECT 6, size FROM settled WHERE state = 0 AND proof IS NOT NULL
+            UNION ALL SELECT 7, size FROM settled WHERE state = 0 AND sealed_size IS NOT NULL
             UNION ALL SELECT iif(claimed, 5, 4), size FROM changes WHERE directory_id IN mine)
         SELECT slot, count(*), sum(size) FROM slots GROUP BY slot ORDER BY slot";
     let mut statement = ledger.db.prepare_cached(SQL).expect("a statement");
@@ -273,9 +278,9 @@ fn recount(ledger: &Ledger, mirror: MirrorId) -> Vec<(i64, i64, i64)> {
 }
 
 fn kept_counts(counts: &Counts) -> Vec<(i64, i64, i64)> {
-    let Counts { stored, failed, skipped, gone, pending, uploading, proved } = counts;
+    let Counts { stored, failed, skipped, gone, pending, uploading, proved, sealed } = counts;
     (0..)
-        .zip([stored, failed, skipped, gone, pending, uploading, proved])
+        .zip([stored, failed, skipped, gone, pending, uploading, proved, sealed])
         .filter(|(_, tally)| **tally != Tally::default())
         .map(|(slot, tally)| (slot, bits_in(tally.files), bits_in(tally.bytes)))
         .collect()
@@ -410,8 +415,11 @@ impl Run {
 fn settlement(how: How, size: u64) -> Settlement {
     match how {
         How::Nothing => Settlement::Nothing,
-        How::Stored { is_proved } => match stored(size) {
-            Settlement::Stored(stored) => Settlement::Stored(Stored { is_proved, ..stored }),
+        How::Stored { is_proved, is_sealed } => match stored(size) {
+            Settlement::Stored(stored) => {
+                let sealed = is_sealed.then(|| Sealed { digest: Digest::of(b"sealed"), size: size + 300 });
+                Settlement::Stored(Stored { is_proved, sealed, ..stored })
+            }
             other => other,
         },
         How::Refreshed => Settlement::Refreshed(stat(size), 0o644),

@@ -180,6 +180,11 @@ fn of_the_first_form(path: &Path) {
         .execute_batch(
             "DROP TRIGGER file_stored_anew; DROP TRIGGER file_not_to_be_read; DROP TABLE readings; DROP TABLE stragglers;
              DROP TABLE steering; ALTER TABLE changes DROP COLUMN breaks; DROP TABLE latest; DROP TABLE manifests;
+             DROP TABLE sealing; DROP TABLE sealed_manifests; DELETE FROM counts WHERE slot = 7;
+             DROP TRIGGER mirror_sealed; DROP TRIGGER sealed_file_in; DROP TRIGGER sealed_file_out;
+             DROP TRIGGER sealed_file_was; DROP TRIGGER sealed_file_is; DROP TRIGGER sealed_change_in;
+             DROP TRIGGER sealed_change_out; ALTER TABLE files DROP COLUMN sealed_size;
+             ALTER TABLE files DROP COLUMN sealed_blake3;
              DROP TABLE history; DROP TABLE unrecorded; PRAGMA user_version = 1",
         )
         .expect("made old");
@@ -241,6 +246,55 @@ fn a_ledger_of_the_first_form_can_be_read_as_it_is() {
         assert_eq!(ledger.count_then(mirror, &MirrorPath::top(), Millis::MAX).expect("counted"), 1);
     }
     assert_eq!(fs::read(&path).expect("read"), bytes, "it was written to");
+}
+
+// F10: who writes says in which table.
+#[test]
+fn what_failed_in_a_ledger_of_the_first_form_can_be_told_to_be_tried_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ledger.db");
+    of_the_first_form(&path);
+    let db = Connection::open(&path).expect("a database");
+    db.execute("UPDATE files SET state = 1", []).expect("made to have failed");
+    drop(db);
+    let ledger = Ledger::open_for_a_word(&path).expect("opened");
+    let mirror = ledger.active_mirrors().expect("mirrors")[0].id;
+    assert_eq!(ledger.retry(mirror, &MirrorPath::top(), 5).expect("told"), 1);
+    assert_eq!(ledger.sealing().expect("looked"), [""; 0]);
+}
+
+#[test]
+fn what_comes_back_of_an_encrypted_file_is_what_was_sent_and_not_what_was_read() {
+    let world = World::new();
+    let Settlement::Stored(plain) = stored(5) else { unreachable!("it is stored") };
+    let sealed = Sealed { digest: Digest::of(b"sealed"), size: 221 };
+    world.put("a", &Settlement::Stored(Stored { sealed: Some(sealed), ..plain.clone() }));
+    let readable = world.readable(&["a"]).remove(0);
+    assert_eq!((readable.digest, readable.size), (sealed.digest, sealed.size));
+    let counts = |files, bytes| Tally { files, bytes };
+    assert_eq!(world.ledger.counts(world.mirror).expect("counts").sealed, counts(1, 5));
+    let held = |world: &World| match world.ledger.holding(world.mirror, &at("a")).expect("looked") {
+        Some(Shelved::Held(holding)) => (holding.digest, holding.sealed),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(held(&world), (plain.digest, Some(sealed)));
+    // Found to have the same bytes, it stays what it was; stored anew as it is, it is that.
+    world.put("a", &Settlement::Refreshed(stat(5), 0o600));
+    assert_eq!(held(&world), (plain.digest, Some(sealed)));
+    world.put("a", &Settlement::Stored(Stored { at: 400, ..plain.clone() }));
+    assert_eq!(held(&world), (plain.digest, None));
+    assert_eq!(world.readable(&["a"]).remove(0).size, 5);
+    assert_eq!(world.ledger.counts(world.mirror).expect("counts").sealed, counts(0, 0));
+}
+
+#[test]
+fn to_whom_is_encrypted_is_kept_until_the_next_agent_says_otherwise() {
+    let world = World::new();
+    let both = ["age1one".to_owned(), "age1two".to_owned()];
+    for recipients in [&both[..], &both[..1], &[]] {
+        world.ledger.set_sealing(recipients).expect("written");
+        assert_eq!(world.ledger.sealing().expect("read"), recipients);
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_file_as_it_was_stored_is_sent_again_if_another_version_may_have_been() {
         ledger.claim(0, 1).expect("claimed").remove(0)
     };
     let hash = Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").expect("a CID");
-    let stored = Stored { stat, mode: 0o644, digest: Digest::of(b"hello"), hash, is_proved: true, at: 1 };
+    let stored = Stored { stat, mode: 0o644, digest: Digest::of(b"hello"), sealed: None, hash, is_proved: true, at: 1 };
     ledger.settle(&claim(), &Settlement::Stored(stored), None, 1).expect("settled");
 
     let patience =
