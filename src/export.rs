@@ -52,7 +52,8 @@ pub struct Record {
 }
 
 /// The first line of a list in CSV.
-pub const CSV_HEAD: &str = "path,path_bytes,state,size,modified_at,blake3,hash,proof,encrypted,url,remote_dir,stored_at\r\n";
+pub const CSV_HEAD: &str =
+    "path,path_bytes,state,size,modified_at,blake3,hash,proof,encrypted,url,remote_dir,stored_at\r\n";
 
 impl Record {
     /// A line of CSV by RFC 4180. Every value is as it is: nothing is put before one that some program takes for a formula.

@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod doctor;
 mod edges;
+mod encrypt;
 mod export;
 mod failures;
 mod faults;

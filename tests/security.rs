@@ -4,7 +4,7 @@ mod permissions;
 mod racer;
 mod secrets;
 mod server;
-mod tap;
+pub(crate) mod tap;
 mod terminal;
 mod wire;
 

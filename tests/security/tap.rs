@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// Passes on to a server, and keeps every byte that clients sent, in order and a connection at a time.
-pub(super) struct Tap {
+pub(crate) struct Tap {
     address: SocketAddr,
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
     task: JoinHandle<()>,
@@ -16,7 +16,7 @@ pub(super) struct Tap {
 
 impl Tap {
     /// On the way to `url`.
-    pub(super) async fn on(url: &str) -> Self {
+    pub(crate) async fn on(url: &str) -> Self {
         let server = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
@@ -32,23 +32,23 @@ impl Tap {
         Self { address, heard, task }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Whether any connection carried these bytes so far.
-    pub(super) fn heard(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn heard(&self, bytes: &[u8]) -> bool {
         let heard = self.heard.lock().expect("not poisoned");
         heard.iter().any(|all| all.windows(bytes.len()).any(|window| window == bytes))
     }
 
     /// Bytes so far.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.heard.lock().expect("not poisoned").iter().map(Vec::len).sum()
     }
 
     /// The first access token that went by.
-    pub(super) fn token(&self) -> Option<String> {
+    pub(crate) fn token(&self) -> Option<String> {
         let heard = self.heard.lock().expect("not poisoned");
         heard.iter().find_map(|all| {
             let text = String::from_utf8_lossy(all);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::mirror::Sealed;
 
 impl World {
     /// Stores a file with this content as dStor's.
@@ -273,16 +274,18 @@ fn what_comes_back_of_an_encrypted_file_is_what_was_sent_and_not_what_was_read()
     assert_eq!((readable.digest, readable.size), (sealed.digest, sealed.size));
     let counts = |files, bytes| Tally { files, bytes };
     assert_eq!(world.ledger.counts(world.mirror).expect("counts").sealed, counts(1, 5));
-    let held = |world: &World| match world.ledger.holding(world.mirror, &at("a")).expect("looked") {
+    let held_at = |world: &World, time| match world.ledger.holding(world.mirror, &at("a"), time).expect("looked") {
         Some(Shelved::Held(holding)) => (holding.digest, holding.sealed),
         other => panic!("{other:?}"),
     };
+    let held = |world: &World| held_at(world, None);
     assert_eq!(held(&world), (plain.digest, Some(sealed)));
     // Found to have the same bytes, it stays what it was; stored anew as it is, it is that.
     world.put("a", &Settlement::Refreshed(stat(5), 0o600));
     assert_eq!(held(&world), (plain.digest, Some(sealed)));
     world.put("a", &Settlement::Stored(Stored { at: 400, ..plain.clone() }));
     assert_eq!(held(&world), (plain.digest, None));
+    assert_eq!(held_at(&world, Some(399)), (plain.digest, Some(sealed)), "as it was");
     assert_eq!(world.readable(&["a"]).remove(0).size, 5);
     assert_eq!(world.ledger.counts(world.mirror).expect("counts").sealed, counts(0, 0));
 }
