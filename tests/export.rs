@@ -293,3 +293,28 @@ async fn a_file_that_dstor_cut_otherwise_is_left_out_of_an_archive() {
     let contents = car::files(&car::read(&fs::read(&archive).expect("read")));
     assert_eq!(contents.into_values().collect::<Vec<_>>(), [b"1234"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_encrypted_files_an_archive_has_what_was_sent_and_a_list_of_sums_what_can_be_read_here() {
+    let mut world = World::new().await;
+    let identity = world.base().join("identity");
+    let key = world.run(&["key", "generate", text(&identity)]);
+    world.set_config(format!("{}\n[encrypt]\nrecipients = [{:?}]\n", world.config(), key.stdout.trim()));
+    for (path, content) in [("changed", "as it was stored"), ("same", "as it is")] {
+        world.write(path, content);
+    }
+    sync(&world);
+    world.write("changed", "as it is no longer");
+    let archive = file(&world, "sealed.car");
+    let said = export(&world, &["--car", text(&archive)]);
+    assert_eq!((said.code, world.sandbox().requests(Phase::Read)), (0, 2), "{said:?}");
+    let contents = car::files(&car::read(&fs::read(&archive).expect("read")));
+    for line in export(&world, &["--json"]).stdout.lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        let sent = &contents[line["hash"].as_str().expect("a hash")];
+        assert!(line["encrypted"] == true && sent.starts_with(b"age-encryption.org/v1\n"), "{line}");
+    }
+    let said = export(&world, &["--sha256sum"]);
+    assert!(said.code == 1 && said.stdout.ends_with("  same\n") && said.stdout.lines().count() == 1, "{said:?}");
+    assert!(said.stderr.contains("changed") && said.stderr.contains("dStor has it encrypted"), "{said:?}");
+}

@@ -127,3 +127,41 @@ impl Folder {
         self.watcher.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::ledger::Ledger;
+    use crate::mirror::{Placement, RemoteDir};
+
+    // A7, A11: a worker may come between the swap and whoever notices it.
+    #[test]
+    fn nobody_looks_into_a_directory_that_is_not_the_one_believed_in() {
+        let base = tempfile::tempdir().expect("a directory");
+        let (path, away) = (base.path().join("mirror"), base.path().join("away"));
+        fs::create_dir(&path).expect("made");
+        let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
+        let settings = MirrorSettings {
+            service: "s".into(),
+            path: path.clone(),
+            policy: Policy { placement, max_file_size: u64::MAX },
+            exclude: Vec::new(),
+            hidden: true,
+        };
+        let ledger = Ledger::in_memory().expect("a ledger");
+        let id = ledger.activate_mirrors(std::slice::from_ref(&settings)).expect("a mirror")[0];
+        let folder = Folder::new(id, &settings, String::new());
+        assert!(matches!(folder.open(), Err(RootError::Missing(_))), "nobody is believed in");
+        folder.believe(Some(Identity::of_path(&path).expect("it is there")));
+        assert!(folder.open().is_ok());
+        fs::rename(&path, &away).expect("moved");
+        fs::create_dir(&path).expect("made");
+        assert!(matches!(folder.open(), Err(RootError::Another(_))));
+        fs::remove_dir(&path).expect("removed");
+        assert!(matches!(folder.open(), Err(RootError::Missing(_))));
+        fs::rename(&away, &path).expect("moved back");
+        assert!(folder.open().is_ok());
+    }
+}
