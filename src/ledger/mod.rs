@@ -86,7 +86,7 @@ const FOR_EARLIER_FORMS: [&str; 8] = [
     "",
     "CREATE TEMP TABLE latest (mirror_id INTEGER, stored_at INTEGER)",
     "CREATE TEMP TABLE manifests (mirror_id INTEGER, hash TEXT, blake3 BLOB, files INTEGER, bytes INTEGER, published_at INTEGER)",
-    // In its table's place for who reads; who writes says `main.files`.
+    // In its table's place: who writes brings the ledger to this form first.
     "CREATE TEMP VIEW files AS SELECT *, NULL AS sealed_blake3, NULL AS sealed_size FROM main.files;
      CREATE TEMP TABLE sealing (id INTEGER, recipients TEXT);
      CREATE TEMP TABLE sealed_manifests (mirror_id INTEGER, hash TEXT, recipients TEXT, root BLOB)",

@@ -107,7 +107,7 @@ impl Ledger {
         );
         let queued = self.db.prepare(&queue)?.execute((first, second, now))?;
         // A failed version is left alone while its stat is the same; this one is that of no file.
-        let forget = format!("UPDATE main.files SET ctime_ns = 1000000000 WHERE {which} AND state = 1");
+        let forget = format!("UPDATE files SET ctime_ns = 1000000000 WHERE {which} AND state = 1");
         self.db.prepare(&forget)?.execute((first, second))?;
         Ok((waiting + queued) as u64)
     }

@@ -245,23 +245,9 @@ fn a_ledger_of_the_first_form_can_be_read_as_it_is() {
         assert_eq!(ledger.life(mirror, &at("a")).expect("a life").len(), 1, "the version that it has");
         assert_eq!(ledger.is_unrecorded(1).expect("looked"), Some(Millis::MAX));
         assert_eq!(ledger.count_then(mirror, &MirrorPath::top(), Millis::MAX).expect("counted"), 1);
+        assert_eq!(ledger.sealing().expect("looked"), [""; 0]);
     }
     assert_eq!(fs::read(&path).expect("read"), bytes, "it was written to");
-}
-
-// F10: who writes says in which table.
-#[test]
-fn what_failed_in_a_ledger_of_the_first_form_can_be_told_to_be_tried_again() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("ledger.db");
-    of_the_first_form(&path);
-    let db = Connection::open(&path).expect("a database");
-    db.execute("UPDATE files SET state = 1", []).expect("made to have failed");
-    drop(db);
-    let ledger = Ledger::open_for_a_word(&path).expect("opened");
-    let mirror = ledger.active_mirrors().expect("mirrors")[0].id;
-    assert_eq!(ledger.retry(mirror, &MirrorPath::top(), 5).expect("told"), 1);
-    assert_eq!(ledger.sealing().expect("looked"), [""; 0]);
 }
 
 #[test]
