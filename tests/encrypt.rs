@@ -84,6 +84,7 @@ async fn nothing_that_leaves_the_machine_can_be_read_by_others_and_all_of_it_is_
     world.misbehave("upload 401 name=lone x1");
     fs::rename(&identity, world.base().join("elsewhere")).expect("moved away");
     sync(&world);
+    assert_eq!(world.sandbox().requests(Phase::Token), 2, "no token was refused");
     assert!(world.sandbox().requests(Phase::Chunk) > 0 && world.sandbox().requests(Phase::Upload) > 0);
     assert_eq!(world.run(&["manifest", "publish"]).code, 0);
 
