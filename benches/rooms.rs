@@ -30,7 +30,7 @@ fn hashing(bench: &mut Criterion) {
 fn deciding(bench: &mut Criterion) {
     let at = Timestamp { seconds: 1, nanos: 2 };
     let stat = Stat { size: 1, mtime: at, ctime: at, inode: 3 };
-    let row = Recorded { state: State::Stored, stat, digest: Some(Digest::of(b"x")) };
+    let row = Recorded { state: State::Stored, stat, digest: Some(Digest::of(b"x")), is_guarded: false };
     bench.bench_function("decide, unchanged", |bench| {
         bench.iter(|| decide(black_box(&Observed::File(stat)), black_box(Some(&row)), Ok(())));
     });
@@ -60,6 +60,7 @@ fn recording(bench: &mut Criterion) {
         policy: Policy {
             placement: Placement::Path(RemoteDir::parse("m").expect("a path")),
             max_file_size: u64::MAX >> 1,
+            guard: Default::default(),
         },
         exclude: Vec::new(),
         hidden: true,

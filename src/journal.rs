@@ -118,7 +118,7 @@ impl Line {
                 Self { size: Some(*bytes), hash: Some(hash.to_string()), ..blank(Event::Stored) }
             }
             Happened::Gone => blank(Event::Gone),
-            Happened::Skipped(skip) => Self { reason: Some(skip.message().to_owned()), ..blank(Event::Skipped) },
+            Happened::Skipped(skip) => Self { reason: Some(skip.message().into_owned()), ..blank(Event::Skipped) },
             Happened::Failed(reason) => Self { reason: Some(reason.clone()), ..blank(Event::Failed) },
             Happened::Postponed(reason, wait) => {
                 let next = now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));

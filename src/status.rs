@@ -180,6 +180,8 @@ pub struct FileCounts {
     pub failed: u64,
     pub skipped: u64,
     pub gone: u64,
+    /// Skipped, because they look like they hold secrets.
+    pub secrets: u64,
     /// Stored, but dStor did not have them when they were last read back.
     pub missing: u64,
     /// Stored, but other bytes came when they were last read back.
@@ -388,6 +390,7 @@ impl MirrorStatus {
                 failed: counts.failed.files,
                 skipped: counts.skipped.files,
                 gone: counts.gone.files,
+                secrets: ledger.count_guarded(mirror.id)?,
                 missing,
                 different,
             },

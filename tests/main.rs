@@ -15,6 +15,7 @@ mod faults;
 mod figures;
 mod ground;
 mod guards;
+mod held;
 mod history;
 mod init;
 mod log;

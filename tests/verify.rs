@@ -234,7 +234,8 @@ async fn a_ledger_of_an_older_version_is_read_as_it_is_and_brought_up_where_no_a
                 "DROP TRIGGER file_stored_anew; DROP TRIGGER file_not_to_be_read; DROP TABLE readings;
                  DROP TABLE stragglers; DROP TABLE steering; ALTER TABLE changes DROP COLUMN breaks;
                  DROP TABLE latest; DROP TABLE manifests; DROP TABLE history;
-                 DROP TABLE unrecorded; DROP TABLE sealing; DROP TABLE sealed_manifests;
+                 DROP TABLE unrecorded; DROP TABLE allowances;
+                 DROP INDEX reasons_secret; DROP TABLE sealing; DROP TABLE sealed_manifests;
                  DROP TRIGGER mirror_sealed; DROP TRIGGER sealed_file_in; DROP TRIGGER sealed_file_out;
                  DROP TRIGGER sealed_file_was; DROP TRIGGER sealed_file_is; DROP TRIGGER sealed_change_in;
                  DROP TRIGGER sealed_change_out; DELETE FROM counts WHERE slot = 7;

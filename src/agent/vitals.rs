@@ -99,7 +99,7 @@ mod tests {
         let settings = MirrorSettings {
             service: "none".into(),
             path: mirror.to_owned(),
-            policy: Policy { placement, max_file_size: u64::MAX },
+            policy: Policy { placement, max_file_size: u64::MAX, guard: crate::mirror::Guard::default() },
             exclude: Vec::new(),
             hidden: true,
         };

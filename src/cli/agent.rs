@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use crate::agent::{Orders, Vitals};
 use crate::config::Config;
 use crate::dstor::{Client, link};
-use crate::mirror::MirrorPath;
+use crate::mirror::{MirrorPath, Skip};
 use crate::plan::{AssembleError, Plan};
 use crate::service::Manager;
 use crate::upload::{Folder, Happened, Report};
@@ -162,7 +162,8 @@ fn report(url: String) -> Report {
     Arc::new(move |_: &Folder, path: &MirrorPath, happened: &Happened| match happened {
         Happened::Stored { hash, bytes } => info!(%path, bytes, link = %link(&url, hash), "stored"),
         Happened::Failed(reason) => warn!(%path, %reason, "failed"),
-        Happened::Skipped(skip) => info!(%path, reason = skip.message(), "skipped"),
+        Happened::Skipped(skip @ Skip::Secret(_)) => warn!(%path, reason = %skip.message(), "held"),
+        Happened::Skipped(skip) => info!(%path, reason = %skip.message(), "skipped"),
         Happened::Gone => info!(%path, "gone; dStor keeps it"),
         Happened::Refreshed => tracing::debug!(%path, "touched, not changed"),
         Happened::Postponed(reason, wait) => tracing::debug!(%path, %reason, wait = %span(*wait), "postponed"),

@@ -158,6 +158,12 @@ fn mirror_lines(mirror: &MirrorStatus, status: &Status, now: Millis, output: &Ou
     if !others.is_empty() {
         lines.push(format!("         {}", others.join(", ")));
     }
+    if counts.secrets > 0 {
+        lines.push(format!(
+            "         {} held, not uploaded: they look like secrets; `ls --state skipped` and `why PATH` tell more",
+            files(counts.secrets)
+        ));
+    }
     lines
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::dstor::link;
 use crate::ledger::Counts;
 use crate::local::{Difference, ScanSummary};
-use crate::mirror::{MirrorPath, Observed};
+use crate::mirror::{MirrorPath, Observed, Skip};
 use crate::plan::Plan;
 use crate::sync::{EndedBy, SyncOutcome};
 use crate::upload::{Clock, Folder, Happened, Report, Stop};
@@ -84,6 +84,10 @@ impl Progress {
                     return;
                 }
                 format!("stored   {}  {}", shown(path.under(&folder.path)), link(url, hash))
+            }
+            Happened::Skipped(skip @ Skip::Secret(_)) => {
+                self.step(path);
+                format!("held     {}  {}", shown(path.under(&folder.path)), skip.message())
             }
             Happened::Refreshed | Happened::Gone | Happened::Skipped(_) => return self.step(path),
             Happened::Failed(reason) => {

@@ -159,7 +159,8 @@ fn look_at(
             Err(Skip::NameTaken)
         }
         (Observed::File(stat), Some((parent, name))) => {
-            folder.policy.admit(stat.size, name, &folder.policy.placement.of_directory(&parent))
+            let admitted = folder.policy.admit(stat.size, name, &folder.policy.placement.of_directory(&parent));
+            admitted.and_then(|()| folder.policy.guard.admit(path, &stat, recorded.as_ref()))
         }
         _ => Ok(()),
     };

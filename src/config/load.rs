@@ -62,6 +62,11 @@ pub(super) fn load_from(
     found.extend(written.iter().filter_map(no_directory));
     ConfigErrors::none_in(found)?;
     config.mirrors = written.into_iter().map(|written| written.mirror).collect();
+    if config.encrypt.recipients.is_some() {
+        for mirror in &mut config.mirrors {
+            mirror.policy.guard = std::mem::take(&mut mirror.policy.guard).off();
+        }
+    }
     Ok(config)
 }
 

@@ -288,7 +288,7 @@ impl Mirror {
     pub fn new(path: PathBuf, placement: Placement) -> Self {
         Self {
             path,
-            policy: Policy { placement, max_file_size: Self::MAX_FILE_SIZE },
+            policy: Policy { placement, max_file_size: Self::MAX_FILE_SIZE, guard: crate::mirror::Guard::default() },
             comment: String::new(),
             exclude: Vec::new(),
             hidden: true,

@@ -17,7 +17,7 @@ use super::{
     Symlinks, Upload, Verify, Watch,
 };
 use crate::dstor::is_loopback;
-use crate::mirror::{MirrorPath, Placement, RemoteDir, Rules, Sessions};
+use crate::mirror::{Guard, MirrorPath, Placement, RemoteDir, Rules, Sessions};
 use crate::seal::{MOST_RECIPIENTS, Recipient, Recipients};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -159,7 +159,9 @@ impl Reading<'_> {
         }
         let path = self.path(section, "path", problems);
         let placement = self.placement(section, path.as_ref(), problems);
-        let exclude = exclude(section, path.as_ref().map(|path| path.value.as_path()), problems);
+        let of = path.as_ref().map(|path| path.value.as_path());
+        let exclude = patterns(section, "exclude", of, problems);
+        let allowed = patterns(section, "allow_secrets", of, problems);
         let symlinks = section.choice(
             "symlinks",
             &[("skip", Symlinks::Skip), ("follow", Symlinks::Follow)],
@@ -176,6 +178,7 @@ impl Reading<'_> {
         let rescan = section.duration("rescan", Mirror::RESCAN, SHORTEST_RESCAN, problems).value;
         let mut mirror = Mirror::new(places::resolve(&path?.value), placement?);
         mirror.policy.max_file_size = max_file_size;
+        mirror.policy.guard = Guard::new(allowed);
         Some(Mirror {
             comment,
             exclude,
@@ -214,14 +217,14 @@ impl Reading<'_> {
     }
 }
 
-fn exclude(section: &Section<'_>, path: Option<&Path>, problems: &mut Problems<'_>) -> Vec<String> {
-    let patterns = section.list("exclude", problems);
-    let (_, bad) = Rules::parse("exclude", MirrorPath::top(), patterns.iter().map(|pattern| pattern.value));
+fn patterns(section: &Section<'_>, key: &str, path: Option<&Path>, problems: &mut Problems<'_>) -> Vec<String> {
+    let patterns = section.list(key, problems);
+    let (_, bad) = Rules::parse(key, MirrorPath::top(), patterns.iter().map(|pattern| pattern.value));
     for (line, why) in bad {
         let of = path.map_or_else(String::new, |path| format!(" of the mirror {}", quoted(path)));
         let pattern = line.checked_sub(1).and_then(|at| patterns.get(at));
         let which = pattern.map_or_else(String::new, |pattern| format!(" {}", quoted(pattern.value)));
-        let message = format!("`exclude`{of}: the pattern{which} is no rule: {}", plain(why));
+        let message = format!("`{key}`{of}: the pattern{which} is no rule: {}", plain(why));
         let error = ConfigError::new(message).with_hint("the syntax is gitignore's, such as \"*.tmp\" or \"cache/\"");
         problems.note(pattern.map_or(section.at, |pattern| pattern.at), error);
     }

@@ -90,6 +90,7 @@ fn show_mirror(mirror: &Mirror, out: &mut String) {
     }
     value(out, "comment", &text(&mirror.comment));
     value(out, "exclude", &list(mirror.exclude.iter().cloned()));
+    value(out, "allow_secrets", &list(mirror.policy.guard.allowed().iter().cloned()));
     value(out, "hidden", if mirror.hidden { "true" } else { "false" });
     value(
         out,
@@ -186,6 +187,7 @@ mod tests {
             remote = "/"
             comment = "two\nlines\u001b\u202e\u007f"
             exclude = ["*.tmp", "\\#a", "!b"]
+            allow_secrets = ["/keys/", "!\u001b"]
             hidden = false
             max_file_size = "1500 B"
             poll = "1s 500ms"
@@ -250,6 +252,7 @@ mod tests {
         remote = "Documents"
         comment = ""
         exclude = ["*.tmp"]
+        allow_secrets = []
         hidden = true
         symlinks = "skip"
         max_file_size = "10 GiB"

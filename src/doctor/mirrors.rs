@@ -17,6 +17,7 @@ use crate::wording::{files, shown};
 const MIRROR: &str = "mirror";
 const FILES: &str = "files";
 const PROOFS: &str = "proofs";
+const SECRETS: &str = "secrets";
 const WATCHING: &str = "watching";
 
 /// Directories are not counted for longer than this.
@@ -175,6 +176,12 @@ fn of_files(path: &Path, mirror: &MirrorStatus, status: &Status) -> Vec<Check> {
         let waiting = counts.pending + counts.uploading;
         let what = format!("`{here}`: {} stored, {waiting} waiting, {} left out", files(counts.stored), counts.skipped);
         checks.push(Check::ok(FILES, what));
+    }
+    if counts.secrets > 0 {
+        let what = format!("`{here}`: {} held, as they look like secrets", files(counts.secrets));
+        let hint =
+            "`dstor-sync ls --state skipped` lists them; `allow_secrets` lets them go, `exclude` leaves them out";
+        checks.push(Check::warn(SECRETS, what, hint));
     }
     let unproved = counts.stored.saturating_sub(counts.proved);
     if unproved > 0 {

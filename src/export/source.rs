@@ -95,7 +95,7 @@ impl<'a> Source<'a> {
             (_, Some(error)) => Read::NotTaken(error),
             (Ok(content), None) => Read::Whole(content.digest),
             (Err(ReadError::Abandoned), None) => Read::Stopped,
-            (Err(ReadError::Moved | ReadError::Io(_)), None) => Read::Missing,
+            (Err(ReadError::Moved | ReadError::Io(_) | ReadError::Secret(_)), None) => Read::Missing,
         }
     }
 

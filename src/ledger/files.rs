@@ -47,6 +47,9 @@ pub struct FileRow {
     pub held: Option<Held>,
 }
 
+/// Whether the file `f` is left out because it looked like it holds a secret. Asked only of what is left out.
+pub(super) const GUARDED: &str = "CASE f.state WHEN 2 THEN EXISTS (SELECT 1 FROM reasons g
+    WHERE g.directory_id = f.directory_id AND g.name = f.name AND g.code = 'secret?') ELSE 0 END";
 pub(super) const FILE: &str =
     "f.state, f.size, f.mtime_s, f.mtime_ns, f.ctime_s, f.ctime_ns, f.inode, f.blake3, f.hash, f.proof, f.stored_at,
      f.sealed_blake3, f.sealed_size";
@@ -70,13 +73,13 @@ impl Ledger {
         let Some(id) = self.known_directory(mirror, dir)? else { return Ok(Listing::default()) };
         let mut listing = Listing::default();
         // By their numbers: looking a column up by its name is done anew for each row.
-        let mut files = self.db.prepare_cached(
-            "SELECT state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, blake3, unsure, name
-             FROM files WHERE directory_id = ?1 ORDER BY name",
-        )?;
+        let mut files = self.db.prepare_cached(&format!(
+            "SELECT state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, blake3, unsure, {GUARDED}, name
+             FROM files f WHERE directory_id = ?1 ORDER BY name"
+        ))?;
         let mut rows = files.query([id])?;
         while let Some(row) = rows.next()? {
-            let name = row.get_ref(9)?.as_blob().map_err(rusqlite::Error::from)?;
+            let name = row.get_ref(10)?.as_blob().map_err(rusqlite::Error::from)?;
             listing.files.push((name.into(), recorded(row, 8)?));
         }
         let mut directories =
@@ -123,7 +126,7 @@ impl Ledger {
     /// As SQLite says.
     pub fn some_stored(&self, mirror: MirrorId, limit: u32) -> Result<Vec<(MirrorPath, Stat)>, LedgerError> {
         let mut statement = self.db.prepare_cached(&format!(
-            "SELECT {FILE}, f.name, d.path, f.unsure FROM files f JOIN directories d ON d.id = f.directory_id
+            "SELECT {FILE}, f.name, d.path, f.unsure, 0 FROM files f JOIN directories d ON d.id = f.directory_id
              WHERE d.mirror_id = ?1 AND f.state = 0 LIMIT ?2"
         ))?;
         let mut rows = statement.query((mirror.0, limit))?;
@@ -150,9 +153,9 @@ impl Ledger {
     }
 
     pub(super) fn file_row(&self, key: (i64, &[u8])) -> Result<Option<FileRow>, LedgerError> {
-        let mut statement = self
-            .db
-            .prepare_cached(&format!("SELECT {FILE}, f.unsure FROM files f WHERE directory_id = ?1 AND name = ?2"))?;
+        let mut statement = self.db.prepare_cached(&format!(
+            "SELECT {FILE}, f.unsure, {GUARDED} FROM files f WHERE directory_id = ?1 AND name = ?2"
+        ))?;
         let mut rows = statement.query(key)?;
         match rows.next()? {
             Some(row) => Ok(Some(FileRow { recorded: recorded(row, 13)?, held: held(row)? })),
@@ -311,7 +314,8 @@ impl Ledger {
     }
 }
 
-/// What begins with the columns of [`FILE`] up to the digest; `unsure` is the number of the column of that name.
+/// What begins with the columns of [`FILE`] up to the digest; `unsure` is the number of the column of that name, which
+/// [`GUARDED`] follows.
 pub(super) fn recorded(row: &Row<'_>, unsure: usize) -> Result<Recorded, LedgerError> {
     let digest: Option<[u8; 32]> = row.get(7)?;
     let is_unsure: bool = row.get(unsure)?;
@@ -324,6 +328,7 @@ pub(super) fn recorded(row: &Row<'_>, unsure: usize) -> Result<Recorded, LedgerE
             inode: bits_out(row.get(6)?),
         },
         digest: digest.filter(|_| !is_unsure).map(Digest::from_bytes),
+        is_guarded: row.get(unsure + 1)?,
     })
 }
 

@@ -8,7 +8,7 @@ use rusqlite::Row;
 
 use super::{Ledger, LedgerError, Millis, bits_in, bits_out};
 use crate::local::Identity;
-use crate::mirror::{Placement, Policy, RemoteDir};
+use crate::mirror::{Guard, Placement, Policy, RemoteDir};
 
 /// A mirror's number in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -73,7 +73,8 @@ pub struct MirrorRow {
     pub last_scan_at: Option<Millis>,
 }
 
-const COLUMNS: &str = "id, service, path, remote, exclude, hidden, max_file_size, root_device, root_inode, watch, watch_note, last_scan_at";
+const COLUMNS: &str = "id, service, path, remote, exclude, hidden, max_file_size, root_device, root_inode, watch, watch_note, last_scan_at,
+    (SELECT patterns FROM allowances WHERE mirror_id = mirrors.id) AS allowed";
 
 impl Ledger {
     /// Makes exactly these mirrors the active ones, with rows for those that have none, and returns their numbers in
@@ -99,9 +100,42 @@ impl Ledger {
                 hidden,
                 bits_in(policy.max_file_size),
             );
-            ids.push(MirrorId(add.query_row(values, |row| row.get(0))?));
+            let id = add.query_row(values, |row| row.get(0))?;
+            self.allow(MirrorId(id), &policy.guard)?;
+            ids.push(MirrorId(id));
         }
         Ok(ids)
+    }
+
+    /// Records what a person allowed to be public though it looks like a secret: null for a guard that is off.
+    fn allow(&self, id: MirrorId, guard: &Guard) -> Result<(), LedgerError> {
+        let patterns = (!guard.is_off()).then_some(guard.allowed());
+        if patterns.is_some_and(<[String]>::is_empty) {
+            self.db.execute("DELETE FROM allowances WHERE mirror_id = ?1", [id.0])?;
+            return Ok(());
+        }
+        self.db.execute(
+            "INSERT INTO allowances (mirror_id, patterns) VALUES (?1, ?2)
+             ON CONFLICT DO UPDATE SET patterns = excluded.patterns WHERE patterns <> excluded.patterns",
+            (id.0, patterns.map_or(serde_json::Value::Null, serde_json::Value::from).to_string()),
+        )?;
+        Ok(())
+    }
+
+    /// How many files of a mirror are held because they look like they hold secrets.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn count_guarded(&self, id: MirrorId) -> Result<u64, LedgerError> {
+        let count: i64 = self
+            .db
+            .prepare_cached(
+                // CROSS: in this order, by the index of the few.
+                "SELECT count(*) FROM reasons r CROSS JOIN directories d ON d.id = r.directory_id
+                 WHERE r.code = 'secret?' AND d.mirror_id = ?1",
+            )?
+            .query_row([id.0], |row| row.get(0))?;
+        Ok(count.cast_unsigned())
     }
 
     /// The active mirrors, in the order in which they came.
@@ -183,14 +217,25 @@ fn mirror_row(row: &Row<'_>) -> Result<MirrorRow, LedgerError> {
     let inode: Option<i64> = row.get("root_inode")?;
     let watch: String = row.get("watch")?;
     let (remote, exclude): (String, String) = (row.get("remote")?, row.get("exclude")?);
+    let allowed: Option<String> = row.get("allowed")?;
+    let patterns = |json: &str| -> Result<Vec<String>, LedgerError> {
+        serde_json::from_str(json).map_err(|_| LedgerError::Nonsense(format!("patterns `{json}`")))
+    };
     Ok(MirrorRow {
         id: MirrorId(row.get("id")?),
         settings: MirrorSettings {
             service: row.get("service")?,
             path: PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>("path")?)),
-            policy: Policy { placement: placement_of(&remote)?, max_file_size: bits_out(row.get("max_file_size")?) },
-            exclude: serde_json::from_str(&exclude)
-                .map_err(|_| LedgerError::Nonsense(format!("exclude `{exclude}`")))?,
+            policy: Policy {
+                placement: placement_of(&remote)?,
+                max_file_size: bits_out(row.get("max_file_size")?),
+                guard: match allowed.as_deref() {
+                    None => Guard::default(),
+                    Some("null") => Guard::default().off(),
+                    Some(allowed) => Guard::new(patterns(allowed)?),
+                },
+            },
+            exclude: patterns(&exclude)?,
             hidden: row.get("hidden")?,
         },
         root: device.zip(inode).map(|(device, inode)| Identity { device: bits_out(device), inode: bits_out(inode) }),

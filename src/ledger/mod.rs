@@ -74,10 +74,11 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0007_manifests.sql")),
     M::up(include_str!("../../migrations/0008_sealed.sql")),
     M::up(include_str!("../../migrations/0009_history.sql")),
+    M::up(include_str!("../../migrations/0010_guard.sql")),
 ];
 /// What a ledger of an earlier form lacks, for those who only look: what each form after the first has more, empty, on
 /// this connection alone. They may meet a ledger whose agent is older than they are (F10).
-const FOR_EARLIER_FORMS: [&str; 8] = [
+const FOR_EARLIER_FORMS: [&str; 9] = [
     "CREATE TEMP TABLE readings (directory_id INTEGER, name BLOB, read_at INTEGER, found INTEGER)",
     // Nobody who only looks asks for stragglers.
     "",
@@ -93,6 +94,7 @@ const FOR_EARLIER_FORMS: [&str; 8] = [
     "CREATE TEMP TABLE history (directory_id INTEGER, name BLOB, at INTEGER, blake3 BLOB, sealed_blake3 BLOB, sealed_size INTEGER,
        hash TEXT, proof TEXT, size INTEGER, mtime_s INTEGER, mtime_ns INTEGER, mode INTEGER, stored_at INTEGER);
      CREATE TEMP TABLE unrecorded AS SELECT 0 AS since, 0x7fffffffffffffff AS until",
+    "CREATE TEMP TABLE allowances (mirror_id INTEGER, patterns TEXT)",
 ];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.
 const DIRECTORIES_REMEMBERED: usize = 10_000;

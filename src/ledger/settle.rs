@@ -174,7 +174,7 @@ impl Ledger {
             }
             Settlement::Skipped(stat, mode, skip) => {
                 self.put_stat(key, State::Skipped, (stat, *mode), now)?;
-                self.put_reason(key, skip.code(), skip.message(), claim.attempts, now)?;
+                self.put_reason(key, skip.code(), &skip.message(), claim.attempts, now)?;
                 // A mount hides what was stored from below it; that is not gone.
                 if !matches!(skip, Skip::Kind(Kind::Mount)) {
                     self.forget_below(claim.mirror, &claim.path, now)?;

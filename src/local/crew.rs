@@ -197,7 +197,8 @@ mod tests {
         before_reading: &(dyn Fn(&MirrorPath) + Sync),
     ) -> (Result<ScanSummary, ScanError<&'static str>>, Vec<MirrorPath>) {
         let root = OpenRoot::open(dir, None).expect("open");
-        let policy = Policy { placement: Placement::Id(1), max_file_size: u64::MAX };
+        let policy =
+            Policy { placement: Placement::Id(1), max_file_size: u64::MAX, guard: crate::mirror::Guard::default() };
         let rules = RuleBook::new(&[], true);
         let crew = Crew { root: &root, rules: &rules, policy: &policy, before_reading };
         let found = Mutex::default();

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::root::stat_of;
 use super::{OpenRoot, Tree as _};
-use crate::mirror::{Cid, CidBuilder, Digest, MirrorPath, Observed, Sealed, Stat};
+use crate::mirror::{Cid, CidBuilder, Digest, MirrorPath, Observed, Sealed, Stat, sign_in};
 use crate::seal::Sealer;
 
 /// Bytes read at once. Large enough that reading and hashing cost few calls, small enough for many workers.
@@ -28,6 +28,9 @@ pub enum ReadError {
     /// The file system would not.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Its first bytes look like it holds a secret; by which sign. Nothing of it was handed over.
+    #[error("it looks like it holds a secret: {0}")]
+    Secret(&'static str),
     /// Whoever took the bytes wants no more.
     #[error("nobody takes its bytes any more")]
     Abandoned,
@@ -97,6 +100,23 @@ impl<'a> Reading<'a> {
         let (digest, outlet) = self.each_buffer(outlet, Outlet::give)?;
         let (sealed, cid) = outlet.end()?;
         Ok(Content { digest, sealed, cid: Some(cid) })
+    }
+
+    /// Blocking: sends it as it is, if its first bytes show no sign of a secret.
+    ///
+    /// # Errors
+    /// [`ReadError::Secret`] if they do; then nothing was handed over. Else as [`send`](Self::send).
+    pub fn send_guarded(self, mut take: impl FnMut(Bytes) -> Result<(), ReadError>) -> Result<Content, ReadError> {
+        let name = self.path.split().map(|(_, name)| name.to_vec()).unwrap_or_default();
+        let mut is_first = true;
+        self.send(None, |piece| {
+            if std::mem::take(&mut is_first)
+                && let Some(sign) = sign_in(&name, &piece)
+            {
+                return Err(ReadError::Secret(sign));
+            }
+            take(piece)
+        })
     }
 
     /// Blocking: the same as it is, for who needs no identifier.

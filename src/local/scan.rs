@@ -223,7 +223,8 @@ impl Scan<'_> {
                     summary.bytes += stat.size;
                     let admitted = match self.policy.admit(stat.size, &bytes, &place) {
                         Ok(()) if leaving.contains(&bytes) => Err(Skip::NameTaken),
-                        admitted => admitted,
+                        Ok(()) => self.policy.guard.admit(&path, &stat, recorded.as_ref()),
+                        refused => refused,
                     };
                     let hides = is_known_directory && known.has_present_below(&path).map_err(ScanError::Known)?;
                     if hides || decide(&observed, recorded.as_ref(), admitted) != Decision::Nothing {

@@ -130,7 +130,7 @@ mod tests {
         symlink("a", top.join("link")).expect("linked");
         let rules = RuleBook::new(&["*.tmp".into()], true);
         let placement = Placement::Path(RemoteDir::parse("Docs").expect("a path"));
-        let policy = Policy { placement, max_file_size: 4096 };
+        let policy = Policy { placement, max_file_size: 4096, guard: crate::mirror::Guard::default() };
         let survey = Survey::of(&top, &[top.join("state")], &rules, &policy).expect("walked");
         // Taken: a, d/b, d/e/c, .dstorignore. Skipped: link, large, state.
         let expected =

@@ -1,6 +1,8 @@
 //! What is to be done with a path, from what was seen on disk and what the ledger recorded.
 
-use super::{Digest, Placement, Unplaceable};
+use std::borrow::Cow;
+
+use super::{Digest, Guard, Placement, Unplaceable};
 
 /// Nanoseconds that no time has: a row with them equals no file.
 const NEVER: u32 = 1_000_000_000;
@@ -123,6 +125,8 @@ pub struct Recorded {
     pub stat: Stat,
     /// The digest of the bytes that dStor holds, if any are, and if that is sure.
     pub digest: Option<Digest>,
+    /// Whether it is left out because this version looked like it holds a secret.
+    pub is_guarded: bool,
 }
 
 /// What a mirror takes.
@@ -132,7 +136,12 @@ pub struct Policy {
     pub placement: Placement,
     /// Larger files are skipped; bytes.
     pub max_file_size: u64,
+    /// What looks at files before they are public.
+    pub guard: Guard,
 }
+
+/// The fixed word for a file that is held because it looks like it holds a secret.
+pub const SECRET: &str = "secret?";
 
 /// Why a path is left out on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,11 +158,13 @@ pub enum Skip {
     NameTaken,
     /// Excluded by a rule since it was stored.
     Ignored,
+    /// dStor never held it, and it looks like it holds a secret; by which sign.
+    Secret(&'static str),
 }
 
 impl Skip {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Kind(Kind::Symlink),
         Self::Kind(Kind::Fifo),
         Self::Kind(Kind::Socket),
@@ -165,6 +176,7 @@ impl Skip {
         Self::BelowRemoteId,
         Self::NameTaken,
         Self::Ignored,
+        Self::Secret(""),
     ];
 
     /// The fixed word for it in the ledger and in JSON.
@@ -182,13 +194,14 @@ impl Skip {
             Self::BelowRemoteId => "below_remote_id",
             Self::NameTaken => "name_taken",
             Self::Ignored => "ignored",
+            Self::Secret(_) => SECRET,
         }
     }
 
     /// What a person is told.
     #[must_use]
-    pub fn message(self) -> &'static str {
-        match self {
+    pub fn message(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Kind(Kind::Symlink) => "a symbolic link; what it points to is not mirrored",
             Self::Kind(Kind::Fifo) => "a named pipe, not a file",
             Self::Kind(Kind::Socket) => "a socket, not a file",
@@ -204,7 +217,13 @@ impl Skip {
                 "another file beside it has the same name on dStor, where `\"` and `%22` are one; rename one of the two"
             }
             Self::Ignored => "excluded by a rule; dStor keeps the version that was stored before",
-        }
+            Self::Secret(sign) => {
+                return Cow::Owned(format!(
+                    "it looks like a secret ({sign}), and what is stored can be read by whoever has its hash, for good: it is \
+                     held. If it may be public, name it in the mirror's `allow_secrets`; else leave it out with `exclude`"
+                ));
+            }
+        })
     }
 
     /// The reason with this code.
@@ -299,7 +318,7 @@ mod tests {
     const STAT: Stat = Stat { size: 5, mtime: THEN, ctime: THEN, inode: 9 };
 
     fn row(state: State) -> Recorded {
-        Recorded { state, stat: STAT, digest: Some(Digest::of(b"12345")) }
+        Recorded { state, stat: STAT, digest: Some(Digest::of(b"12345")), is_guarded: false }
     }
 
     #[test]
@@ -388,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_policy_names_the_reason_for_what_it_leaves_out() {
-        let policy = Policy { placement: Placement::Id(3), max_file_size: 10 };
+        let policy = Policy { placement: Placement::Id(3), max_file_size: 10, guard: Guard::default() };
         let here = Ok(Placement::Id(3));
         assert_eq!(policy.admit(10, b"a", &here), Ok(()));
         assert_eq!(policy.admit(11, b"a", &here), Err(Skip::TooLarge));

@@ -70,6 +70,8 @@ pub struct ToSend {
     pub name: String,
     /// Its directory on dStor.
     pub placement: Placement,
+    /// Whether its first bytes are looked at before any is sent: see [`Guard`](crate::mirror::Guard).
+    pub is_guarded: bool,
 }
 
 /// What the work on a change needs next.
@@ -198,7 +200,10 @@ impl<'a> Errand<'a> {
         let place = self.policy.placement.of_directory(&parent);
         let (Look { observed, mode }, recorded) = (*look, self.claim.recorded.as_ref());
         let admitted = match observed {
-            Observed::File(stat) => self.policy.admit(stat.size, name, &place),
+            Observed::File(stat) => {
+                let admitted = self.policy.admit(stat.size, name, &place);
+                admitted.and_then(|()| self.policy.guard.admit(&self.claim.path, &stat, recorded))
+            }
             Observed::Missing | Observed::Directory | Observed::Other(..) => Ok(()),
         };
         let mut decision = decide(&observed, recorded, admitted);
@@ -240,7 +245,8 @@ impl<'a> Errand<'a> {
                     // The policy admits no such file.
                     return end(Settlement::Nothing, None);
                 };
-                let file = ToSend { stat, mode, name: name.to_owned(), placement };
+                let is_guarded = self.policy.guard.looks_at(&self.claim.path, recorded);
+                let file = ToSend { stat, mode, name: name.to_owned(), placement, is_guarded };
                 match decision {
                     // Where dStor may hold another version than is recorded, only sending it again makes sure.
                     Decision::Compare(digest) if !self.claim.is_unsure => Next::Compare(file, digest),
@@ -309,6 +315,11 @@ impl<'a> Errand<'a> {
     ) -> Result<Ending, Failure> {
         let (stat, again) = as_recorded(file.stat, read_from);
         let (hash, content) = match (answer, read) {
+            (_, Some(Err(ReadError::Secret(sign)))) => {
+                let skip = Skip::Secret(sign);
+                let settled = Settlement::Skipped(stat, file.mode, skip);
+                return Ok(Ending::Settled(settled, again, Some(Happened::Skipped(skip))));
+            }
             // What went wrong on this side is why the request broke.
             (_, Some(Err(error @ (ReadError::Moved | ReadError::Io(_))))) => return Err(fault_of_read(error).into()),
             (Ok(hash), Some(Ok(content))) => (hash, content),
@@ -405,6 +416,12 @@ impl<'a> Errand<'a> {
 }
 
 impl Ending {
+    /// Whether dStor stored the file.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        matches!(self, Self::Settled(Settlement::Stored(_), ..))
+    }
+
     /// Writes this end of `claim` into the ledger. `is_back` is asked only where the change is held, and in the same
     /// transaction: whoever believes in the directory again releases what is held after that, so a change is either held
     /// before it is released, or not held at all.
@@ -465,7 +482,8 @@ fn after_now(now: Millis, wait: Duration) -> Millis {
 
 fn fault_of_read(error: ReadError) -> Fault {
     match error {
-        ReadError::Moved => Fault::Moved,
+        // Nobody looks for one where nothing is sent.
+        ReadError::Moved | ReadError::Secret(_) => Fault::Moved,
         ReadError::Io(error) => Fault::Unreadable(words(&error)),
         ReadError::Abandoned => Fault::Unreachable("the connection broke".into()),
     }

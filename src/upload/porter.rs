@@ -197,10 +197,15 @@ fn read_whole(
     recipients: Option<&Recipients>,
 ) -> Result<(Content, Bytes), ReadError> {
     let mut pieces = Vec::new();
-    let content = Reading::open(root, path, file.stat)?.send(recipients.map(Sealer::new), |piece| {
+    let reading = Reading::open(root, path, file.stat)?;
+    let take = |piece| {
         pieces.push(piece);
         Ok(())
-    })?;
+    };
+    let content = match file.is_guarded {
+        true => reading.send_guarded(take)?,
+        false => reading.send(recipients.map(Sealer::new), take)?,
+    };
     // Most files are one piece, which need not be copied.
     let bytes = if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() };
     Ok((content, bytes))

@@ -287,7 +287,7 @@ mod tests {
         let path = dir.path().join("ledger.db");
         let ledger = Ledger::open(&path).expect("a ledger");
         let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
-        let policy = Policy { placement, max_file_size: u64::MAX };
+        let policy = Policy { placement, max_file_size: u64::MAX, guard: crate::mirror::Guard::default() };
         let (service, path_of) = ("s".to_owned(), "/m".into());
         let settings = MirrorSettings { service, path: path_of, policy, exclude: Vec::new(), hidden: true };
         let mirror = ledger.activate_mirrors(&[settings]).expect("a mirror")[0];

@@ -30,13 +30,15 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Begins to read `path` if it is the regular file `version`; the pieces end with an error if it moves. They are
-    /// encrypted if there is someone to encrypt to.
+    /// Begins to read `path` if it is the regular file `version`; the pieces end with an error if it moves, and before the
+    /// first one if it `is_guarded` and shows a sign of a secret. They are encrypted if there is someone to encrypt to: that is
+    /// not guarded.
     pub(super) fn start(
         root: Arc<OpenRoot>,
         path: MirrorPath,
         version: Stat,
         recipients: Option<&Recipients>,
+        is_guarded: bool,
     ) -> (Measured<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>>, Self) {
         // Made here, as how many bytes go out is to be known before the first of them.
         let sealer = recipients.map(Sealer::new);
@@ -44,7 +46,10 @@ impl Reader {
         let (send, pieces) = mpsc::channel(PIECES_AHEAD);
         let handle = tokio::task::spawn_blocking(move || {
             let take = |piece| send.blocking_send(Ok(piece)).map_err(|_| ReadError::Abandoned);
-            let read = Reading::open(&root, &path, version).and_then(|reading| reading.send(sealer, take));
+            let read = Reading::open(&root, &path, version).and_then(|reading| match is_guarded {
+                true => reading.send_guarded(take),
+                false => reading.send(sealer, take),
+            });
             if let Err(error) = &read {
                 // An error in the body ends the request unfinished: dStor never stores a torn file.
                 let _ = send.blocking_send(Err(std::io::Error::other(error.to_string())));

@@ -77,7 +77,7 @@ mod tests {
         let settings = MirrorSettings {
             service: "s".into(),
             path: mirror.clone(),
-            policy: Policy { placement, max_file_size: u64::MAX },
+            policy: Policy { placement, max_file_size: u64::MAX, guard: crate::mirror::Guard::default() },
             exclude: Vec::new(),
             hidden: true,
         };

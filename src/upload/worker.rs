@@ -137,7 +137,10 @@ impl Uploader {
                 };
                 match sent {
                     Ok(Ok(ending)) => {
-                        pass.succeed();
+                        // One that was held on its way says nothing of dStor.
+                        if ending.is_stored() {
+                            pass.succeed();
+                        }
                         ending
                     }
                     Ok(Err(failure)) => self.sending_failed(errand, failure, pass, sign == Some(true)),
@@ -302,7 +305,8 @@ impl Uploader {
             let mut reader = None;
             let mut body = || {
                 let recipients = self.recipients.as_ref();
-                let (measured, started) = Reader::start(Arc::clone(root), claim.path.clone(), file.stat, recipients);
+                let (root, path) = (Arc::clone(root), claim.path.clone());
+                let (measured, started) = Reader::start(root, path, file.stat, recipients, file.is_guarded);
                 reader = Some(started);
                 measured
             };

@@ -178,6 +178,7 @@ impl Run {
         let policy = Policy {
             placement: Placement::Path(RemoteDir::parse(script.setting.place).expect("a path")),
             max_file_size: LARGEST,
+            guard: Default::default(),
         };
         let (ledger, number) = ledger_for_a_run();
         let settings = MirrorSettings {

@@ -222,11 +222,11 @@ fn unknown_keys_name_the_nearest_known_one_and_never_their_value() {
     ");
     insta::assert_snapshot!(in_mirror("excludes = []"), @r"
     TOP/c/config.toml:3: unknown key `excludes` in [[mirror]]; the nearest known key is `exclude`
-      hint: the keys there are path, remote, remote_id, comment, exclude, hidden, symlinks, max_file_size, poll, rescan
+      hint: the keys there are path, remote, remote_id, comment, exclude, allow_secrets, hidden, symlinks, max_file_size, poll, rescan
     ");
     insta::assert_snapshot!(in_mirror("\"a\\u001bb\" = 1"), @r"
     TOP/c/config.toml:3: unknown key `a\u{1b}b` in [[mirror]]; the nearest known key is `path`
-      hint: the keys there are path, remote, remote_id, comment, exclude, hidden, symlinks, max_file_size, poll, rescan
+      hint: the keys there are path, remote, remote_id, comment, exclude, allow_secrets, hidden, symlinks, max_file_size, poll, rescan
     ");
 }
 

@@ -105,7 +105,11 @@ fn mirror_to(remote: &str) -> MirrorSettings {
     MirrorSettings {
         service: "https://dstor.test/".into(),
         path: PathBuf::from("/home/ann/photos"),
-        policy: Policy { placement: Placement::Path(remote), max_file_size: u64::MAX },
+        policy: Policy {
+            placement: Placement::Path(remote),
+            max_file_size: u64::MAX,
+            guard: crate::mirror::Guard::default(),
+        },
         exclude: vec!["*.tmp".into()],
         hidden: true,
     }

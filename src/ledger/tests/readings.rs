@@ -186,7 +186,8 @@ fn of_the_first_form(path: &Path) {
              DROP TRIGGER sealed_file_was; DROP TRIGGER sealed_file_is; DROP TRIGGER sealed_change_in;
              DROP TRIGGER sealed_change_out; ALTER TABLE files DROP COLUMN sealed_size;
              ALTER TABLE files DROP COLUMN sealed_blake3;
-             DROP TABLE history; DROP TABLE unrecorded; PRAGMA user_version = 1",
+             DROP TABLE history; DROP TABLE unrecorded; DROP TABLE allowances;
+             DROP INDEX reasons_secret; PRAGMA user_version = 1",
         )
         .expect("made old");
     let (dir, file) = (world.dir, "ledger.db");

@@ -4,7 +4,7 @@ use crate::mirror::{MirrorPath, RemoteDir};
 
 fn a_mirror(ledger: &Ledger) -> (MirrorId, Policy) {
     let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
-    let policy = Policy { placement, max_file_size: u64::MAX };
+    let policy = Policy { placement, max_file_size: u64::MAX, guard: crate::mirror::Guard::default() };
     let settings = MirrorSettings {
         service: "s".into(),
         path: "/m".into(),
@@ -71,7 +71,7 @@ fn what_is_broken_off_for_everyone_gives_no_file_up_and_what_is_broken_off_by_it
         Patience { settle: Duration::ZERO, max_delay: Duration::ZERO, retry_max_delay: Duration::from_secs(900) };
     let time = Timestamp { seconds: 1, nanos: 0 };
     let stat = Stat { size: 5, mtime: time, ctime: time, inode: 9 };
-    let file = ToSend { stat, mode: 0o644, name: "big".into(), placement: policy.placement.clone() };
+    let file = ToSend { stat, mode: 0o644, name: "big".into(), placement: policy.placement.clone(), is_guarded: false };
     let late = Timestamp { seconds: 100, nanos: 0 };
     let break_off = |word: GateWord| {
         let claim = ledger.claim(HELD - 1, 1).expect("claimed").remove(0);
@@ -119,7 +119,7 @@ fn answers_without_sense_give_a_file_up_only_if_they_come_in_a_row() {
         Patience { settle: Duration::ZERO, max_delay: Duration::ZERO, retry_max_delay: Duration::from_secs(900) };
     let time = Timestamp { seconds: 1, nanos: 0 };
     let stat = Stat { size: 5, mtime: time, ctime: time, inode: 9 };
-    let file = ToSend { stat, mode: 0o644, name: "a".into(), placement: policy.placement.clone() };
+    let file = ToSend { stat, mode: 0o644, name: "a".into(), placement: policy.placement.clone(), is_guarded: false };
     let late = Timestamp { seconds: 100, nanos: 0 };
     ledger.push(mirror, &[push], Urgency::Event, 0).expect("pushed");
     let gives_up = |fault: &Fault| {
