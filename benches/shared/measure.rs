@@ -1,10 +1,13 @@
-//! What a command costs: wall time, CPU time and peak memory.
+//! What a command costs: wall time, CPU time and peak memory, of the whole process.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What a run of a command cost.
+///
+/// As `time` tells it, which is small when it starts the command: the most memory that Linux knows of a process is that of
+/// whoever started it, if that had more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     pub(crate) took: Duration,
@@ -40,28 +43,10 @@ impl Cost {
     }
 }
 
-/// A name, and what makes a command to be run under it once more.
-pub(crate) type Contender<'a> = (&'a str, Box<dyn Fn() -> Command + 'a>);
-
-/// Runs all commands in turns, so that whatever else the machine does meets them alike.
-pub(crate) fn in_turns<'a>(rounds: usize, commands: &[Contender<'a>]) -> Vec<(&'a str, Vec<Cost>)> {
-    let mut costs: Vec<(&str, Vec<Cost>)> = commands.iter().map(|(name, _)| (*name, Vec::new())).collect();
-    for _ in 0..rounds {
-        for ((_, command), (_, costs)) in commands.iter().zip(&mut costs) {
-            costs.push(Cost::of(&mut command()));
-        }
-    }
-    costs
-}
-
 pub(crate) fn median(of: &[Duration]) -> Duration {
     let mut sorted = of.to_vec();
     sorted.sort();
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
-pub(crate) fn program_in_path(name: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).exists()))
 }
 
 /// A figure from a file such as `/proc/PID/status`, which begins its line.
