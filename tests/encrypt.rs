@@ -81,7 +81,7 @@ async fn nothing_that_leaves_the_machine_can_be_read_by_others_and_all_of_it_is_
         [SECRET, &vec![b'x'; 65_536 - SECRET.len() - 9], SECRET, &vec![b'y'; 900_000], SECRET].concat(),
     );
     // The token is refused in the midst: the body is made anew, and has another length.
-    world.misbehave("upload 401 name=lone x1");
+    world.misbehave("upload 401 x1");
     fs::rename(&identity, world.base().join("elsewhere")).expect("moved away");
     sync(&world);
     assert_eq!(world.sandbox().requests(Phase::Token), 2, "no token was refused");
