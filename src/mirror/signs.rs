@@ -12,6 +12,9 @@ const SECRET_NAMES: [&str; 7] = ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "API_K
 /// What stands in the place of a value that is to be filled in.
 const NO_VALUES: [&str; 8] = ["", "changeme", "change_me", "secret", "password", "example", "todo", "xxx"];
 
+/// What it is, and whether a text has it.
+type Sign = (&'static str, fn(&str) -> bool);
+
 /// The sign in the first bytes of a file with this name; `None` if there is none that is known here.
 #[must_use]
 pub fn sign_in(name: &[u8], head: &[u8]) -> Option<&'static str> {
@@ -21,7 +24,7 @@ pub fn sign_in(name: &[u8], head: &[u8]) -> Option<&'static str> {
         return None;
     }
     let text = String::from_utf8_lossy(head);
-    let keys: [(&'static str, fn(&str) -> bool); 9] = [
+    let keys: [Sign; 9] = [
         ("a private key in PEM", has_pem_key),
         ("a private key of PuTTY", |text| text.starts_with("PuTTY-User-Key-File-")),
         ("an identity of age", |text| {

@@ -210,6 +210,8 @@ fn what_a_copy_calls_stored_stays_so_only_while_nothing_about_it_changed() {
     real.world.put("d/e/late", &stored(5));
     let (ledger, rescue, _dir) = real.rescued(copied_at + 1000);
     assert_eq!(rescue.copied_at, Some(copied_at));
+    let unrecorded = |at| ledger.is_unrecorded(at).expect("looked");
+    assert_eq!([-1, 500, 1000].map(|at| unrecorded(copied_at + at)), [None, Some(copied_at + 1000), None]);
 
     assert_eq!(decision(&ledger, mirror, "d/e/a", stat(5)), Decision::Nothing);
     // Changed to other bytes, which were sent, and back again: the copy knows nothing of that.
