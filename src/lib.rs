@@ -7,6 +7,7 @@
 //! | [`mirror`] | the rules, pure: paths, digests, identifiers, when a path is quiet, what is to be done with it |
 //! | [`seal`] | encryption: what leaves this machine, for those who have the key |
 //! | [`local`] | the folder on this machine: watch, scan, open safely, read once |
+//! | [`desktop`] | the desktop around us: metered networks, keyring, notices |
 //! | [`ledger`] | what we know: SQLite, one file a table |
 //! | [`dstor`] | the remote: client, token, what goes over the wire |
 //! | [`upload`] | the uploader: queue, workers, pace |
@@ -29,6 +30,8 @@ pub mod mirror;
 pub mod seal;
 
 pub mod local;
+
+pub mod desktop;
 
 pub mod ledger;
 

@@ -9,6 +9,7 @@ use reqwest::Url;
 use tokio::sync::watch;
 use tracing::error;
 
+use crate::desktop::{Bus, Meter};
 use crate::dstor::{Authorities, Client, ClientError, ClientOptions, CredentialSource};
 use crate::ledger::{AgentLock, Ledger, LedgerError, LockError, Millis, MirrorSettings, Rescue, SharedLedger};
 use crate::local::unfit_for_a_ledger;
@@ -41,6 +42,8 @@ pub struct Alerts {
     pub on_recovered: Option<String>,
     /// Fetched after each scan that left everything stored.
     pub heartbeat: Option<Url>,
+    /// The session whose desktop shows a notice for either.
+    pub desktop: Option<Bus>,
     /// Commands for problems are run no more often.
     pub between: Duration,
 }
@@ -49,7 +52,7 @@ impl Alerts {
     /// Whether anybody is to be told anything.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        self.on_problem.is_some() || self.on_recovered.is_some() || self.heartbeat.is_some()
+        self.on_problem.is_some() || self.on_recovered.is_some() || self.heartbeat.is_some() || self.desktop.is_some()
     }
 }
 
@@ -81,6 +84,8 @@ pub struct Plan {
     pub sessions: Sessions,
     /// How fast uploads may go, all of them together.
     pub bandwidth: Timetable,
+    /// The system's bus, on which it is asked whether the connection is metered: nothing goes up then. `None`: all the same.
+    pub heeds_metered: Option<Bus>,
     /// No back-off is longer.
     pub retry_max_delay: Duration,
     /// How long uploads under way may go on when it is time to stop.
@@ -210,8 +215,9 @@ impl Plan {
             .map(|(id, mirror)| Folder::new(id, &mirror.settings, mirror.comment.clone()).without(Arc::clone(&own)))
             .map(Arc::new)
             .collect();
+        let meter = self.heeds_metered.clone().map(|bus| Arc::new(Meter::new(bus)));
         let uploader = Uploader {
-            queue: Arc::new(Queue::new(hold.ledger.clone(), hold.path.clone(), clock)),
+            queue: Arc::new(Queue::new(hold.ledger.clone(), hold.path.clone(), clock).heeding(meter)),
             client: Arc::new(client),
             gate: Gate::new(self.workers),
             roads: Roads::new(self.sessions),

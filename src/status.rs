@@ -25,6 +25,9 @@ const MOST_PROBLEMS: u32 = 1000;
 /// Where the agent leaves word that it was told to read a configuration that cannot be used, in the state directory. A file
 /// of its own, as the ledger's form is not to change for it.
 const REFUSED: &str = "configuration-refused";
+/// Where the agent leaves word that it uploads nothing as the connection is metered; there only while that is so. For the same
+/// reason a file.
+const METERED: &str = "metered";
 /// Bytes of it that are told.
 const LONGEST_WORD: u64 = 4096;
 
@@ -45,6 +48,27 @@ pub fn note_refused_configuration(state_dir: &Path, why: Option<&str>) -> io::Re
             _ => Ok(()),
         },
     }
+}
+
+/// Blocking: leaves word for [`Status`] whether the agent in `state_dir` uploads nothing as the connection is metered.
+///
+/// # Errors
+/// As the file system says.
+pub fn note_metered(state_dir: &Path, is_metered: bool) -> io::Result<()> {
+    let path = state_dir.join(METERED);
+    if is_metered {
+        return OpenOptions::new().write(true).create(true).mode(0o600).open(path).map(|_| ());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Blocking: whether the agent in `state_dir` last left word that it uploads nothing as the connection is metered.
+#[must_use]
+pub fn is_metered(state_dir: &Path) -> bool {
+    state_dir.join(METERED).exists()
 }
 
 fn refused_configuration(state_dir: &Path) -> Option<String> {
@@ -100,6 +124,8 @@ pub struct AgentStatus {
     pub paused: bool,
     /// When it goes on by itself; null: not paused, or until `resume`.
     pub paused_until: Option<JsonTime>,
+    /// Whether it uploads nothing as the connection is metered. Known as of when it last had something to upload.
+    pub metered: bool,
     /// Why it goes on with an older configuration than it was told to read.
     pub config_error: Option<String>,
 }
@@ -263,6 +289,7 @@ impl Status {
                 version: row.as_ref().map(|row| row.version.clone()),
                 paused: paused_until.is_some(),
                 paused_until: paused_until.filter(|until| *until != UNTIL_RESUMED).map(JsonTime),
+                metered: is_alive && is_metered(state_dir),
                 config_error: if is_alive { refused_configuration(state_dir) } else { None },
             },
             dstor: DstorStatus {

@@ -12,10 +12,11 @@ const PLAN: &[(&str, &[&str])] = &[
     ("mirror", &[]),
     ("seal", &[]),
     ("local", &["mirror", "seal"]),
+    ("desktop", &[]),
     ("ledger", &["mirror", "local"]),
     ("dstor", &["mirror", "local", "ledger"]),
-    ("upload", &["mirror", "seal", "local", "ledger", "dstor"]),
-    ("plan", &["mirror", "seal", "local", "ledger", "dstor", "upload"]),
+    ("upload", &["mirror", "seal", "local", "desktop", "ledger", "dstor"]),
+    ("plan", &["mirror", "seal", "local", "desktop", "ledger", "dstor", "upload"]),
     ("wording", &["mirror", "local", "ledger", "dstor", "upload", "plan"]),
     ("journal", &["mirror", "ledger", "upload", "wording"]),
     ("verify", &["mirror", "local", "ledger", "dstor", "upload", "plan"]),
@@ -27,19 +28,19 @@ const PLAN: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "mirror", "seal", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "manifest",
-            "status",
+            "mirror", "seal", "local", "desktop", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify",
+            "manifest", "status",
         ],
     ),
-    ("config", &["mirror", "seal", "dstor"]),
+    ("config", &["mirror", "seal", "desktop", "dstor"]),
     ("doctor", &["mirror", "local", "ledger", "dstor", "upload", "plan", "wording", "verify", "status", "config"]),
     ("service", &[]),
     ("sandbox", &["mirror", "dstor"]), // of dstor only wire: see `check`
     (
         "cli",
         &[
-            "mirror", "seal", "local", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify", "restore",
-            "manifest", "export", "status", "sync", "agent", "config", "doctor", "service", "sandbox",
+            "mirror", "seal", "local", "desktop", "ledger", "dstor", "upload", "plan", "wording", "journal", "verify",
+            "restore", "manifest", "export", "status", "sync", "agent", "config", "doctor", "service", "sandbox",
         ],
     ),
     ("main", &["cli"]),

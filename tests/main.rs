@@ -6,6 +6,7 @@ mod architecture;
 mod broken_off;
 mod cli;
 mod client;
+mod desktop;
 mod doctor;
 mod edges;
 mod encrypt;

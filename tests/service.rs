@@ -16,19 +16,19 @@ const WATCHDOG: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_millis(1500);
 
 /// A service manager, as far as an agent sees it: a socket, and some words in the environment.
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
     heard: Vec<String>,
 }
 
 impl Manager {
-    fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         let socket = UnixDatagram::bind(world.base().join("notify")).expect("bound");
         socket.set_nonblocking(true).expect("set");
         Self { socket, heard: Vec::new() }
     }
 
-    fn start(&self, world: &World, mut command: Command) -> Agent {
+    pub(crate) fn start(&self, world: &World, mut command: Command) -> Agent {
         command.env("NOTIFY_SOCKET", world.base().join("notify"));
         command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
         world.start_command(command)
@@ -48,7 +48,7 @@ impl Manager {
     }
 
     /// Waits until it is said (once more).
-    async fn until_said(&mut self, world: &World, word: &str) {
+    pub(crate) async fn until_said(&mut self, world: &World, word: &str) {
         let before = self.count(word);
         world.until(&format!("{word} is said"), || self.count(word) > before).await;
     }

@@ -53,6 +53,7 @@ fn plan(world: &World) -> Plan {
         read_a_day: None,
         list_every: None,
         bandwidth: Timetable::default(),
+        heeds_metered: None,
         alerts: Alerts::default(),
     }
 }

@@ -155,6 +155,8 @@ impl World {
             .env("PATH", "/usr/bin:/bin")
             .env("DSTOR_SYNC_CONFIG", self.base().join("config.toml"))
             .env("DSTOR_SYNC_STATE_DIR", self.state_dir())
+            // This machine's connection may be metered.
+            .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nobody/listens")
             .current_dir(self.base())
             .stdin(Stdio::null());
         if let Some(uid) = self.uid {

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use crate::desktop::{Urgency, notify};
 use crate::ledger::{LedgerError, Millis};
 use crate::local::uptime;
 use crate::mirror::{Alarm, Alert};
@@ -89,6 +90,7 @@ impl Alerter {
             Alert::Problem => (&self.alerts.on_problem, "problem"),
             Alert::Recovered => (&self.alerts.on_recovered, "recovered"),
         };
+        self.show(alert).await;
         let Some(command) = command.clone() else { return };
         let facts = serde_json::to_vec(&Facts { schema: SCHEMA, event, status });
         let Ok(facts) = facts else { return };
@@ -98,6 +100,20 @@ impl Alerter {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(event, %error, "the command that tells of it failed"),
             Err(error) => warn!(event, %error, "the command that tells of it was not run"),
+        }
+    }
+}
+
+impl Alerter {
+    /// Shows it on the desktop.
+    async fn show(&self, alert: Alert) {
+        let Some(bus) = &self.alerts.desktop else { return };
+        let (summary, urgency) = match alert {
+            Alert::Problem => ("dstor-sync needs you", Urgency::Critical),
+            Alert::Recovered => ("dstor-sync: all is well again", Urgency::Normal),
+        };
+        if let Err(error) = notify(bus, summary, "dstor-sync status tells more", urgency).await {
+            warn!(%error, "the desktop shows no notice of it");
         }
     }
 }

@@ -46,6 +46,9 @@ impl Lister {
                     break;
                 }
                 let Some((mirror, last)) = self.due(folder, every).await? else { continue };
+                if queue.is_metered().await {
+                    break;
+                }
                 let mut stop = self.stop.clone();
                 let published = tokio::select! {
                     biased;

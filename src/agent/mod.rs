@@ -4,6 +4,7 @@
 mod alerter;
 mod keeper;
 mod lister;
+mod metered;
 mod minder;
 mod prover;
 mod vitals;
@@ -24,6 +25,7 @@ use crate::upload::{Broke, Queue, Report, Stop, TaskFailure, Tasks, Uploader};
 use alerter::Alerter;
 use keeper::Keeper;
 use lister::Lister;
+use metered::tell_metered;
 use minder::Minder;
 use prover::Prover;
 pub use vitals::{Seen, Vitals};
@@ -207,6 +209,8 @@ impl Shift {
         });
         tasks.spawn("the keeper of the clocks", Arc::clone(&keeper).keep_time(words));
         tasks.spawn("the keeper of the ledger's copy", keeper.keep_copy());
+        let word = tell_metered(uploader.queue.meter().cloned(), state_dir.to_owned(), ended.clone());
+        tasks.spawn("the teller of metered connections", word);
         tasks.spawn("the teller", tell(Arc::clone(&uploader), Arc::clone(journal), ended.clone()));
         let lister = Lister {
             uploader: Arc::clone(&uploader),

@@ -101,6 +101,9 @@ impl Prover {
         if !wait.is_zero() {
             return Ok(wait.min(LOOK_AGAIN));
         }
+        if self.uploader.queue.is_metered().await {
+            return Ok(LOOK_AGAIN);
+        }
         let Some(file) = round.due.pop_front() else { return Ok(LOOK_AGAIN) };
         let mut stop = self.stop.clone();
         let pass = tokio::select! {

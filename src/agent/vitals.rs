@@ -121,6 +121,7 @@ mod tests {
             read_a_day: None,
             list_every: None,
             bandwidth: Timetable::default(),
+            heeds_metered: None,
             alerts: Alerts::default(),
             authorities: Authorities::default(),
         }

@@ -1,6 +1,7 @@
 //! `config check` and `config show`.
 
-use crate::config::{Config, CredentialSources, Environment};
+use crate::config::{Config, CredentialSources, Environment, Source};
+use crate::dstor::Credentials;
 use crate::wording::shown;
 
 use super::args::Global;
@@ -11,7 +12,7 @@ use super::places::overrides;
 pub(super) fn check(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let config = Config::load(&overrides(global, None), &environment)?;
-    let credentials = CredentialSources::new(&config, &environment).load()?;
+    let credentials = credentials(&config, &environment)?;
     for warning in config.warnings() {
         output.note(format_args!("warning: {warning}"));
     }
@@ -40,10 +41,17 @@ pub(super) fn check(global: &Global, output: &Output) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// The credentials in use. A keyring that is locked is no fault of the configuration.
+fn credentials(config: &Config, environment: &Environment) -> Result<Option<(Credentials, Source)>, Failure> {
+    let sources = CredentialSources::new(config, environment);
+    sources.check()?;
+    sources.load().map_err(|error| Failure { exit: Exit::Credentials, ..error.into() })
+}
+
 pub(super) fn show(global: &Global, output: &Output) -> Result<Exit, Failure> {
     let environment = Environment::of_process();
     let config = Config::load(&overrides(global, None), &environment)?;
-    let credentials = CredentialSources::new(&config, &environment).load()?;
+    let credentials = credentials(&config, &environment)?;
     output.line(config.effective(credentials.as_ref().map(|(_, source)| source)).trim_end());
     Ok(Exit::Fine)
 }

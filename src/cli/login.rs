@@ -6,7 +6,9 @@ use secrecy::ExposeSecret as _;
 
 use crate::config::{
     self, Config, CredentialFiles, CredentialSources, Environment, Source, Store, keep_api_key, keep_password,
+    kept_form,
 };
+use crate::desktop::{Keyring, KeyringError};
 use crate::ledger::AgentLock;
 use crate::status::Status;
 use crate::wording::{shown, time};
@@ -33,20 +35,64 @@ pub(super) fn login(global: &Global, command: &Login, output: &Output) -> Result
         (None, CredentialFiles::None | CredentialFiles::ApiKey(_)) => credentials::ask_for_key(&asker)?,
     };
     fits(&given, named)?;
+    let keyring = environment.session_bus().map(|bus| Keyring::new(bus, config.dstor.url.as_str()));
+    // Looked at before dStor is asked: nobody wants to give a key twice.
+    let chosen = choose(command, named, keyring.as_ref())?;
     if command.account.no_check {
         credentials::say_untested(output);
     } else {
         let until = credentials::test(&config.dstor.url, &config.dstor, &given.credentials(), output)?;
         credentials::say_taken(until, &given.credentials(), output);
     }
-    let kept = keep(&given, named, &store)?;
-    output.line(format_args!("stored       {}", shown(&kept)));
+    if let Some(keyring) = chosen {
+        keyring.keep(&kept_form(&given.credentials())).map_err(no_keyring)?;
+        output.line("stored       the desktop's keyring");
+        // They would come before it.
+        for file in store.forget()? {
+            output.line(format_args!("forgot       {}", shown(&file)));
+        }
+        output.note("note: an agent that runs while you are not logged in waits for it; `--file` keeps them in a file");
+    } else {
+        let kept = keep(&given, named, &store)?;
+        output.line(format_args!("stored       {}", shown(&kept)));
+        if let Some(Ok(true)) = keyring.map(|keyring| keyring.forget()) {
+            output.line("forgot       what was in the desktop's keyring");
+        }
+    }
     if let Ok(Some((_, source @ (Source::ApiKeyVariable | Source::LoginVariables)))) =
         CredentialSources::new(&config, &environment).load()
     {
         output.note(format_args!("note: {source} comes before it, as long as that is set"));
     }
     Ok(Exit::Fine)
+}
+
+/// The keyring, if they are to be kept there.
+fn choose<'a>(
+    command: &Login,
+    named: &CredentialFiles,
+    keyring: Option<&'a Keyring>,
+) -> Result<Option<&'a Keyring>, Failure> {
+    if *named != CredentialFiles::None && command.keyring {
+        let what = "the configuration names a file with credentials, which comes before the keyring";
+        return Err(Failure::new(Exit::Usage, what).with_hint("take it out of [dstor], or leave `--keyring` out"));
+    }
+    if command.file || *named != CredentialFiles::None {
+        return Ok(None);
+    }
+    let found = keyring.filter(|keyring| keyring.is_there());
+    if found.is_none() && command.keyring {
+        return Err(no_keyring(KeyringError::Absent));
+    }
+    Ok(found)
+}
+
+fn no_keyring(error: KeyringError) -> Failure {
+    let hint = match error {
+        KeyringError::Locked => "unlock it in the desktop's settings, or by logging in; `--file` does without it",
+        KeyringError::Absent | KeyringError::Failed(_) => "`--file` keeps them in a file that only you can read",
+    };
+    Failure::new(Exit::Attention, shown(error.to_string())).with_hint(hint)
 }
 
 /// Credentials of a file are stored as those that are typed are: what the config names is named already.
@@ -109,13 +155,17 @@ pub(super) fn logout(global: &Global, output: &Output) -> Result<Exit, Failure> 
     for file in &forgotten {
         output.line(format_args!("forgot       {}", shown(file)));
     }
-    if forgotten.is_empty() {
+    let config = Config::load_if_any(&overrides, &environment);
+    let in_keyring = forget_in_keyring(config.as_ref().ok(), &environment);
+    if let Ok(true) = in_keyring {
+        output.line("forgot       what was in the desktop's keyring");
+    }
+    if forgotten.is_empty() && matches!(in_keyring, Ok(false)) {
         output.line("nothing was stored");
     }
     for left in environment.credentials() {
         output.line(format_args!("left         {left}"));
     }
-    let config = Config::load_if_any(&overrides, &environment);
     let named = config.as_ref().ok().map(|config| &config.dstor.credential_files);
     let left = match named {
         Some(CredentialFiles::ApiKey(file) | CredentialFiles::Login { password_file: file, .. }) => Some(file),
@@ -130,7 +180,22 @@ pub(super) fn logout(global: &Global, output: &Output) -> Result<Exit, Failure> 
         output.note("hint: whatever file with credentials it may name was left");
     }
     say_who_goes_on(&config::state_dir(&overrides, &environment)?, output);
-    Ok(Exit::Fine)
+    match in_keyring {
+        Ok(_) => Ok(Exit::Fine),
+        Err(error) => {
+            Err(Failure::new(Exit::Attention, format!("{}; what is in it was left", shown(error.to_string())))
+                .with_hint("unlock it in the desktop's settings, and log out once more"))
+        }
+    }
+}
+
+/// Blocking: forgets the entry for the configured dStor; whether there was one.
+fn forget_in_keyring(config: Option<&Config>, environment: &Environment) -> Result<bool, KeyringError> {
+    let (Some(config), Some(bus)) = (config, environment.session_bus()) else { return Ok(false) };
+    match Keyring::new(bus, config.dstor.url.as_str()).forget() {
+        Err(KeyringError::Absent) => Ok(false),
+        forgot => forgot,
+    }
 }
 
 /// An agent that runs has an access token, which holds until it ends.

@@ -63,7 +63,7 @@ impl Reach {
             credentials = Arc::new(move || Ok(Some(Credentials::ApiKey(key.clone()))));
         } else if with == With::Credentials {
             let sources = CredentialSources::new(&loaded?, &environment);
-            sources.load()?;
+            sources.check()?;
             credentials = Arc::new(move || {
                 let found = sources.load().map_err(|error| error.to_string())?;
                 Ok(found.map(|(credentials, _)| credentials))

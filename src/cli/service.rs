@@ -47,6 +47,9 @@ fn install(global: &Global, command: &ServiceInstall, output: &Output) -> Result
         let credentials = CredentialSources::new(&config, &environment).load()?;
         match credentials.map(|(_, source)| source) {
             Some(Source::File(_)) => {}
+            Some(Source::Keyring) => output.note(
+                "note: the credentials are in the desktop's keyring: while you are not logged in, it waits for them",
+            ),
             Some(source @ (Source::ApiKeyVariable | Source::LoginVariables)) => {
                 return Err(Failure::new(
                     Exit::Credentials,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use reqwest::Url;
 use secrecy::SecretString;
 
-use crate::config::{self, Config, CredentialSources, Environment, Overrides, Poll};
+use crate::config::{self, Config, CredentialSources, Environment, Metered, Overrides, Poll};
 use crate::dstor::{Authorities, CredentialSource, Credentials};
 use crate::ledger::{AgentLock, MirrorSettings};
 use crate::plan::{Alerts, LEDGER, MirrorPlan, Plan};
@@ -81,7 +81,7 @@ impl Drafting {
         warnings.extend(never_seen(&config, &self.state_dir()?)?);
         if !self.overrides.sandbox {
             // Asked once now, so that a file that others can read is refused before anything begins.
-            CredentialSources::new(&config, &self.environment).load()?;
+            CredentialSources::new(&config, &self.environment).check()?;
         }
         Ok((config, warnings))
     }
@@ -101,7 +101,7 @@ impl Drafting {
             let key = key.clone();
             let credentials: CredentialSource = Arc::new(move || Ok(Some(Credentials::ApiKey(key.clone()))));
             // Its port may differ from run to run; what it holds does not.
-            return Ok(plan(url.clone(), SANDBOX, credentials, config, environment));
+            return Ok(Plan { heeds_metered: None, ..plan(url.clone(), SANDBOX, credentials, config, environment) });
         }
         let sources = CredentialSources::new(config, environment);
         let credentials: CredentialSource = Arc::new(move || {
@@ -159,7 +159,12 @@ fn plan(url: Url, service: &str, credentials: CredentialSource, config: &Config,
             on_problem: config.alerts.on_problem.clone(),
             on_recovered: config.alerts.on_recovered.clone(),
             heartbeat: config.alerts.heartbeat.clone(),
+            desktop: environment.session_bus().filter(|_| config.alerts.desktop),
             between: config.alerts.every,
+        },
+        heeds_metered: match config.upload.metered {
+            Metered::Pause => Some(environment.system_bus()),
+            Metered::Go => None,
         },
         mirrors: config
             .mirrors

@@ -241,6 +241,10 @@ pub(super) fn answer(status: &Status, now: Millis) -> (String, Tone) {
         let end = status.agent.paused_until.map_or("`dstor-sync resume`".to_owned(), |at| at.shown(now));
         return (format!("paused until {end}: {waiting} waiting"), Tone::Busy);
     }
+    if status.agent.metered && waiting > 0 {
+        let hint = "`metered = \"go\"` in [upload] has them go all the same";
+        return (format!("waiting: the connection is metered; {waiting} waiting; {hint}"), Tone::Busy);
+    }
     let next = status.next_attempt_at.filter(|at| at.0 > now && waiting > 0);
     let next = next.map(|at| format!(", the next try {}", distance(at.0, now))).unwrap_or_default();
     if waiting > 0 && status.dstor.reachable == Some(false) {

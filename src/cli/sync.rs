@@ -30,6 +30,8 @@ pub(super) fn run(global: &Global, command: &Sync, output: &Output) -> Result<Ex
         let setup::Setup { mut plan, state_dir, sandbox, .. } = setup::prepare(global, &command.run, output).await?;
         // One pass looks at everything now; what is written meanwhile is noticed while it is read.
         plan.settle = Duration::ZERO;
+        // Whoever starts it wants it now, whatever the connection costs.
+        plan.heeds_metered = None;
         let exit = if command.dry_run {
             dry_run(&plan, &state_dir, stop, &signal, output).await
         } else {

@@ -65,6 +65,11 @@ pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Ex
         if progress.is_paused && !is_told {
             output.note("the agent is paused; it goes on with `dstor-sync resume`");
             is_told = true;
+        } else if waiting > 0 && !is_told && crate::status::is_metered(&state_dir) {
+            output.note(
+                "the agent waits for a connection that is not metered; `metered = \"go\"` in [upload] changes that",
+            );
+            is_told = true;
         }
         let rest = LOOK.max(looked_at.elapsed() * 5);
         if let Some(timeout) = command.timeout {

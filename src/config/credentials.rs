@@ -1,13 +1,16 @@
 //! Where credentials are looked for: environment variables, what systemd hands over, the files named in the config, what
-//! `login` stored.
+//! `login` stored beside it, the desktop's keyring.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::error::quoted;
+use secrecy::ExposeSecret as _;
+
+use super::error::{plain, quoted};
 use super::guarded::Guarded;
-use super::stored::Store;
+use super::stored::{self, Store};
 use super::{Config, ConfigError, CredentialFiles, Environment};
+use crate::desktop::{Keyring, KeyringError};
 use crate::dstor::Credentials;
 
 pub(super) const API_KEY_FILE: &str = "the API key file";
@@ -22,6 +25,8 @@ pub enum Source {
     LoginVariables,
     /// This file.
     File(PathBuf),
+    /// The desktop's keyring.
+    Keyring,
 }
 
 impl fmt::Display for Source {
@@ -30,6 +35,7 @@ impl fmt::Display for Source {
             Self::ApiKeyVariable => f.write_str("the environment variable DSTOR_API_KEY"),
             Self::LoginVariables => f.write_str("the environment variables DSTOR_EMAIL and DSTOR_PASSWORD"),
             Self::File(path) => write!(f, "the file {}", quoted(path)),
+            Self::Keyring => f.write_str("the desktop's keyring"),
         }
     }
 }
@@ -40,34 +46,72 @@ pub struct CredentialSources {
     environment: Environment,
     files: CredentialFiles,
     stored: Option<Store>,
+    keyring: Option<Keyring>,
 }
 
 impl CredentialSources {
     /// The places that `environment` and `config` name.
     #[must_use]
     pub fn new(config: &Config, environment: &Environment) -> Self {
-        let stored = Store::of(config, environment);
-        Self { environment: environment.clone(), files: config.dstor.credential_files.clone(), stored }
+        Self {
+            environment: environment.clone(),
+            files: config.dstor.credential_files.clone(),
+            stored: Store::of(config, environment),
+            keyring: environment.session_bus().map(|bus| Keyring::new(bus, config.dstor.url.as_str())),
+        }
     }
 
-    /// The places that need no config to name them.
+    /// The places that need no config to name them, save the keyring.
     #[must_use]
     pub fn unnamed(store: &Store, environment: &Environment) -> Self {
-        Self { environment: environment.clone(), files: CredentialFiles::None, stored: Some(store.clone()) }
+        let (environment, stored) = (environment.clone(), Some(store.clone()));
+        Self { environment, files: CredentialFiles::None, stored, keyring: None }
     }
 
     /// These files alone.
     #[must_use]
     pub fn of_files(files: CredentialFiles) -> Self {
-        Self { environment: Environment::default(), files, stored: None }
+        Self { environment: Environment::default(), files, stored: None, keyring: None }
     }
 
     /// Blocking: the first credentials found, read anew each time. `None`: no place is named, systemd hands nothing over, and
     /// nothing is stored.
     ///
     /// # Errors
-    /// [`ConfigError`] if the first place that is named has none that can be used.
+    /// [`ConfigError`] if the first place that is named has none that can be used, or if they are in a keyring that is locked.
     pub fn load(&self) -> Result<Option<(Credentials, Source)>, ConfigError> {
+        match self.load_beside_keyring()? {
+            None if self.files == CredentialFiles::None => self.load_from_keyring(),
+            found => Ok(found),
+        }
+    }
+
+    /// Blocking: looks whether the places that are there before a person logs in can be used. A keyring is none: it may be
+    /// there, and unlocked, later.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the first place that is named has none that can be used.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.load_beside_keyring().map(|_| ())
+    }
+
+    fn load_from_keyring(&self) -> Result<Option<(Credentials, Source)>, ConfigError> {
+        let Some(keyring) = &self.keyring else { return Ok(None) };
+        match keyring.load() {
+            Ok(Some(secret)) => match stored::read(secret.expose_secret()) {
+                Ok(credentials) => Ok(Some((credentials, Source::Keyring))),
+                Err(fault) => Err(fault.of(&Source::Keyring)),
+            },
+            Ok(None) | Err(KeyringError::Absent) => Ok(None),
+            Err(error @ KeyringError::Locked) => Err(ConfigError::new(plain(error.to_string())).with_hint(
+                "log in to the desktop or unlock it there; `dstor-sync login --file` keeps them in a file instead",
+            )),
+            Err(error @ KeyringError::Failed(_)) => Err(ConfigError::new(plain(error.to_string()))
+                .with_hint("`dstor-sync login --file` keeps them in a file instead")),
+        }
+    }
+
+    fn load_beside_keyring(&self) -> Result<Option<(Credentials, Source)>, ConfigError> {
         if let Some(key) = self.variable("DSTOR_API_KEY")? {
             let key = api_key(key).map_err(|fault| fault.of(&Source::ApiKeyVariable))?;
             return Ok(Some((key, Source::ApiKeyVariable)));

@@ -34,11 +34,14 @@ const KNOWN: [(&str, &[&str]); 9] = [
         ],
     ),
     ("[watch]", &["settle", "max_delay"]),
-    ("[upload]", &["workers", "bandwidth", "sessions", "retry_max_delay", "stall_timeout", "shutdown_grace"]),
+    (
+        "[upload]",
+        &["workers", "bandwidth", "metered", "sessions", "retry_max_delay", "stall_timeout", "shutdown_grace"],
+    ),
     ("[encrypt]", &["recipients"]),
     ("[verify]", &["budget"]),
     ("[manifest]", &["every"]),
-    ("[alerts]", &["on_problem", "on_recovered", "heartbeat", "every"]),
+    ("[alerts]", &["on_problem", "on_recovered", "desktop", "heartbeat", "every"]),
 ];
 
 /// Nobody reads more faults at once, and a file of nothing else must not cost minutes.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::desktop::Bus;
 
 /// What the command line asks for; a flag beats the environment, and that beats the file.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
@@ -49,6 +51,24 @@ impl Environment {
         told.into_iter().filter(|(name, _)| self.get(name).is_some()).map(|(_, told)| told).collect()
     }
 
+    /// The system's bus.
+    #[must_use]
+    pub fn system_bus(&self) -> Bus {
+        let named = self.get("DBUS_SYSTEM_BUS_ADDRESS").and_then(OsStr::to_str);
+        Bus::at(named.unwrap_or("unix:path=/var/run/dbus/system_bus_socket"))
+    }
+
+    /// The bus of the session that this process is in; `None`: it is in none.
+    #[must_use]
+    pub fn session_bus(&self) -> Option<Bus> {
+        if let Some(named) = self.get("DBUS_SESSION_BUS_ADDRESS") {
+            return named.to_str().map(Bus::at);
+        }
+        // Where systemd and others have it, as the desktop's own libraries know.
+        let socket = Path::new(self.get("XDG_RUNTIME_DIR")?).join("bus");
+        socket.to_str().map(|path| Bus::at(format!("unix:path={path}")))
+    }
+
     /// The value of `name`. Empty counts as not set, as scripts and the XDG base directories have it.
     pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
@@ -59,6 +79,7 @@ impl Environment {
 fn may_be_shown(name: &str) -> bool {
     name.starts_with("DSTOR_SYNC_")
         || name.starts_with("XDG_")
+        || name.starts_with("DBUS_")
         || matches!(name, "HOME" | "STATE_DIRECTORY" | "CONFIGURATION_DIRECTORY" | "CREDENTIALS_DIRECTORY")
 }
 
@@ -72,6 +93,15 @@ impl fmt::Debug for Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_is_where_its_variable_says_or_in_the_runtime_directory_or_there_is_none() {
+        let of = |pairs: &[(&str, &str)]| Environment::from_pairs(pairs.iter().copied()).session_bus();
+        let (run, named) = (("XDG_RUNTIME_DIR", "/run/user/1"), ("DBUS_SESSION_BUS_ADDRESS", "unix:abstract=x"));
+        assert_eq!(of(&[run, named]), Some(Bus::at("unix:abstract=x")));
+        assert_eq!(of(&[run]), Some(Bus::at("unix:path=/run/user/1/bus")));
+        assert_eq!(of(&[("HOME", "/h")]), None);
+    }
 
     #[test]
     fn only_variables_that_matter_are_kept_and_debug_hides_what_may_be_secret() {

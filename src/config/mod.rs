@@ -14,7 +14,7 @@
 //! | `show` | the effective config as TOML |
 //! | `draft`, `first` | a first config: its text, and writing it; `keep`: files that are there whole or not at all |
 //!
-//! It asks nothing of dStor and opens no mirrored directory, and it knows no keyring.
+//! It asks nothing of dStor and opens no mirrored directory.
 
 mod credentials;
 mod document;
@@ -48,7 +48,7 @@ pub use error::{ConfigError, ConfigErrors, shell_word};
 pub use first::{Begun, Secret, remote, typed_path};
 pub use identity::{keep_identity, parse_identities, read_identities};
 pub use places::{Place, Relation, config_path, resolve, state_dir};
-pub use stored::{Store, keep_api_key, keep_password};
+pub use stored::{Store, keep_api_key, keep_password, kept_form};
 
 use crate::dstor::Authorities;
 use crate::mirror::{Included, MirrorPath, Placement, Policy, Rules, Sessions, Timetable};
@@ -163,6 +163,8 @@ pub struct Upload {
     pub workers: usize,
     /// How fast they may go, all of them together.
     pub bandwidth: Timetable,
+    /// What becomes of them while the connection is metered.
+    pub metered: Metered,
     /// Whether many small files go in one request.
     pub sessions: Sessions,
     /// The longest back-off.
@@ -178,6 +180,15 @@ pub struct Upload {
 pub struct Encrypt {
     /// To whom; `None`: they go as they are.
     pub recipients: Option<Recipients>,
+}
+
+/// What the agent does while the connection is metered, as over a telephone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Metered {
+    /// It begins no upload.
+    Pause,
+    /// It goes on.
+    Go,
 }
 
 /// How stored files are read back by the agent, beside what `verify` is told to.
@@ -201,6 +212,8 @@ pub struct Alerts {
     pub on_problem: Option<String>,
     /// Run by a shell when nothing does any more.
     pub on_recovered: Option<String>,
+    /// Whether the desktop shows a notice for either.
+    pub desktop: bool,
     /// Fetched after each scan that left everything stored: http or https.
     pub heartbeat: Option<Url>,
     /// Commands for problems are run no more often.
@@ -209,7 +222,8 @@ pub struct Alerts {
 
 impl Default for Alerts {
     fn default() -> Self {
-        Self { on_problem: None, on_recovered: None, heartbeat: None, every: Duration::from_secs(3600) }
+        let every = Duration::from_secs(3600);
+        Self { on_problem: None, on_recovered: None, desktop: false, heartbeat: None, every }
     }
 }
 
@@ -268,6 +282,7 @@ impl Default for Upload {
         Self {
             workers: 4,
             bandwidth: Timetable::default(),
+            metered: Metered::Pause,
             sessions: Sessions::Auto,
             retry_max_delay: Duration::from_secs(15 * 60),
             stall_timeout: Duration::from_secs(60),

@@ -13,8 +13,8 @@ use super::guarded::Guarded;
 use super::places;
 use super::units::parse_bandwidth;
 use super::{
-    Alerts, Config, ConfigError, CredentialFiles, Dstor, Encrypt, Environment, Manifest, Mirror, Overrides, Poll,
-    Symlinks, Upload, Verify, Watch,
+    Alerts, Config, ConfigError, CredentialFiles, Dstor, Encrypt, Environment, Manifest, Metered, Mirror, Overrides,
+    Poll, Symlinks, Upload, Verify, Watch,
 };
 use crate::dstor::is_loopback;
 use crate::mirror::{Guard, MirrorPath, Placement, RemoteDir, Rules, Sessions};
@@ -258,9 +258,12 @@ fn upload(section: &Section<'_>, problems: &mut Problems<'_>) -> Upload {
     });
     let words = [("auto", Sessions::Auto), ("always", Sessions::Always), ("never", Sessions::Never)];
     let sessions = section.choice("sessions", &words, default.sessions, problems).value;
+    let metered =
+        section.choice("metered", &[("pause", Metered::Pause), ("go", Metered::Go)], default.metered, problems);
     Upload {
         workers: workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(default.workers),
         bandwidth: bandwidth.unwrap_or_default(),
+        metered: metered.value,
         sessions,
         retry_max_delay: section.duration("retry_max_delay", default.retry_max_delay, SECOND, problems).value,
         stall_timeout: section.duration("stall_timeout", default.stall_timeout, SECOND, problems).value,
@@ -298,6 +301,7 @@ fn alerts(section: &Section<'_>, problems: &mut Problems<'_>) -> Alerts {
         written.filter(|command| !command.is_empty())
     };
     let (on_problem, on_recovered) = (command("on_problem"), command("on_recovered"));
+    let desktop = section.yes_or_no("desktop", false, problems);
     let heartbeat = section.text("heartbeat", problems).filter(|address| !address.value.is_empty());
     let heartbeat = heartbeat.and_then(|Found { value, at }| {
         let url = Url::parse(value).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -309,7 +313,7 @@ fn alerts(section: &Section<'_>, problems: &mut Problems<'_>) -> Alerts {
         url
     });
     let every = section.duration("every", Alerts::default().every, Duration::ZERO, problems).value;
-    Alerts { on_problem, on_recovered, heartbeat, every }
+    Alerts { on_problem, on_recovered, desktop, heartbeat, every }
 }
 
 /// An option that silently did nothing would be worse.

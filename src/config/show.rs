@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use reqwest::Url;
 
 use super::units::{a_day_text, bandwidth_text, duration_text, size_text};
-use super::{Config, CredentialFiles, Mirror, Poll, Source, Symlinks};
+use super::{Config, CredentialFiles, Metered, Mirror, Poll, Source, Symlinks};
 use crate::mirror::{Placement, Sessions, escape};
 
 impl Config {
@@ -37,6 +37,14 @@ impl Config {
         value(&mut out, "bandwidth", &text(&bandwidth_text(&upload.bandwidth)));
         value(
             &mut out,
+            "metered",
+            match upload.metered {
+                Metered::Pause => "\"pause\"",
+                Metered::Go => "\"go\"",
+            },
+        );
+        value(
+            &mut out,
             "sessions",
             match upload.sessions {
                 Sessions::Auto => "\"auto\"",
@@ -58,6 +66,7 @@ impl Config {
         section(&mut out, "[alerts]");
         value(&mut out, "on_problem", &text(alerts.on_problem.as_deref().unwrap_or_default()));
         value(&mut out, "on_recovered", &text(alerts.on_recovered.as_deref().unwrap_or_default()));
+        value(&mut out, "desktop", if alerts.desktop { "true" } else { "false" });
         value(&mut out, "heartbeat", &text(alerts.heartbeat.as_ref().map_or("", Url::as_str)));
         value(&mut out, "every", &text(&duration_text(alerts.every)));
         out
@@ -203,7 +212,10 @@ mod tests {
             budget = "1.5 MB/day"
             [upload]
             sessions = "never"
+            metered = "go"
             workers = 1
+            [alerts]
+            desktop = true
             "#
             .to_owned(),
             "[dstor]\nemail = \"a@b\"\npassword_file = \"p\"\n[[mirror]]\npath = \"docs\"".to_owned(),
@@ -266,6 +278,7 @@ mod tests {
         [upload]
         workers = 4
         bandwidth = ""
+        metered = "pause"
         sessions = "auto"
         retry_max_delay = "15m"
         stall_timeout = "1m"
@@ -283,6 +296,7 @@ mod tests {
         [alerts]
         on_problem = ""
         on_recovered = ""
+        desktop = false
         heartbeat = ""
         every = "1h"
         "#);

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::credentials::{self, API_KEY_FILE, PASSWORD_FILE, Source};
 use super::error::quoted;
 use super::guarded::Guarded;
@@ -105,6 +107,23 @@ impl Store {
     }
 }
 
+/// The form in which the keyring has what is stored: a key is one line, a login two.
+pub(super) fn read(text: &str) -> Result<Credentials, credentials::Unusable> {
+    match text.trim_end_matches(['\r', '\n']).split_once('\n') {
+        Some((email, password)) => credentials::login(email, password),
+        None => credentials::api_key(text),
+    }
+}
+
+/// The form that [`read`] reads.
+#[must_use]
+pub fn kept_form(credentials: &Credentials) -> SecretString {
+    match credentials {
+        Credentials::ApiKey(key) => key.clone(),
+        Credentials::Login { email, password } => format!("{email}\n{}", password.expose_secret()).into(),
+    }
+}
+
 /// Blocking: keeps a secret in this file, in place of what is in it; its directory is made if it is not there.
 fn keep_secret(path: &Path, name: &'static str, secret: &str) -> Result<(), ConfigError> {
     let kept = keep::private_directory(path.parent().unwrap_or(Path::new("/")))
@@ -164,6 +183,18 @@ mod tests {
         assert!(load().is_some_and(|(_, source)| source == Source::File(store.login())));
         assert_eq!(store.forget().expect("removed"), [store.login()]);
         assert!(load().is_none());
+    }
+
+    #[test]
+    fn what_is_kept_in_a_keyring_is_read_as_it_was_given() {
+        let login = Credentials::Login { email: "me@example.org".into(), password: " two words ".into() };
+        for credentials in [Credentials::ApiKey("a-key".into()), login] {
+            let kept = kept_form(&credentials);
+            assert!(read(kept.expose_secret()).is_ok_and(|read| read == credentials));
+        }
+        // As a person puts it there by other means.
+        assert!(read("a-key\n").is_ok_and(|read| read == Credentials::ApiKey("a-key".into())));
+        assert!(read("").is_err() && read("me@example.org\n\n").is_err() && read("two words").is_err());
     }
 
     #[test]

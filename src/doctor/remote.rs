@@ -34,7 +34,12 @@ pub(super) async fn look(dstor: &Dstor, sources: CredentialSources, is_offline: 
             let none = Check::bad(CREDENTIALS, Needs::Credentials, "there are none", hint);
             return without_credentials(none, &dstor.url, place, is_offline).await;
         }
-        Err(error) => return without_credentials(unusable(&error), &dstor.url, place, is_offline).await,
+        Err(error) => {
+            // Whatever is right beside it, the keyring is not, and no configuration mends that.
+            let is_keyring = tokio::task::block_in_place(|| sources.check()).is_ok();
+            let needs = if is_keyring { Needs::Credentials } else { Needs::Config };
+            return without_credentials(unusable(&error, needs), &dstor.url, place, is_offline).await;
+        }
     };
     if is_offline {
         const OFFLINE: &str = "not asked, because of --offline";
@@ -84,14 +89,19 @@ pub(super) async fn look(dstor: &Dstor, sources: CredentialSources, is_offline: 
     }
 }
 
-fn unusable(error: &ConfigError) -> Check {
+fn unusable(error: &ConfigError, needs: Needs) -> Check {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     let hint = error.hint().unwrap_or("make it readable for the user that the agent runs as");
-    Check::bad(CREDENTIALS, Needs::Config, format!("{error}{cause}"), hint)
+    Check::bad(CREDENTIALS, needs, format!("{error}{cause}"), hint)
 }
 
 fn refused(source: &Source) -> Check {
-    let hint = format!("make a new key in dStor's dashboard, and put it in the place of this one, in {source}");
+    let hint = match source {
+        Source::Keyring => "make a new key in dStor's dashboard, and give it to `dstor-sync login`".to_owned(),
+        Source::ApiKeyVariable | Source::LoginVariables | Source::File(_) => {
+            format!("make a new key in dStor's dashboard, and put it in the place of this one, in {source}")
+        }
+    };
     Check::bad(CREDENTIALS, Needs::Credentials, format!("dStor refuses those from {source}"), hint)
 }
 

@@ -193,6 +193,14 @@ fn agent(dir: &Path, known: Option<&Known>) -> Check {
             let until = agent.paused_until.map(|at| format!(" until {}", at.shown(now))).unwrap_or_default();
             return Check::warn(AGENT, format!("process {pid} is paused{until}"), "`dstor-sync resume` has it go on");
         }
+        if agent.metered {
+            let what = format!("process {pid} uploads nothing: the connection is metered");
+            return Check::warn(
+                AGENT,
+                what,
+                "it goes on over another one; `metered = \"go\"` in [upload] has it go on now",
+            );
+        }
         let since = agent.since.map(|at| format!(" since {}", at.shown(now))).unwrap_or_default();
         return Check::ok(AGENT, format!("{}{since}, process {pid}", agent.state));
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 
+use crate::desktop::Meter;
 use crate::ledger::{
     Claim, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, SharedLedger, UNTIL_RESUMED, Urgency,
 };
@@ -49,6 +50,8 @@ pub struct Queue {
     paused_until: AtomicI64,
     /// Changes that were handed out so far.
     claims: AtomicU64,
+    /// Nothing is handed out while it says that the connection is metered.
+    meter: Option<Arc<Meter>>,
 }
 
 impl Queue {
@@ -63,6 +66,27 @@ impl Queue {
             clock,
             paused_until: AtomicI64::new(Millis::MIN),
             claims: AtomicU64::new(0),
+            meter: None,
+        }
+    }
+
+    /// Hands out nothing while the connection is metered.
+    #[must_use]
+    pub fn heeding(self, meter: Option<Arc<Meter>>) -> Self {
+        Self { meter, ..self }
+    }
+
+    /// Who tells whether the connection is metered, if anybody wants to know.
+    #[must_use]
+    pub fn meter(&self) -> Option<&Arc<Meter>> {
+        self.meter.as_ref()
+    }
+
+    /// Whether whatever uses the network without being told to has to wait: the connection is metered.
+    pub async fn is_metered(&self) -> bool {
+        match &self.meter {
+            Some(meter) => meter.is_metered().await,
+            None => false,
         }
     }
 
@@ -134,6 +158,8 @@ impl Queue {
             filled.as_mut().enable();
             let due_at = self.outlook().await?.next_due_at.map(|due_at| due_at.max(self.opens_at()));
             let wait = match due_at {
+                // Asked only now that there is something to do: at rest nobody is.
+                Some(due_at) if due_at <= self.clock.now() && self.is_metered().await => Some(Meter::FRESH),
                 Some(due_at) if due_at <= self.clock.now() => return Ok(*stop.borrow() == Stop::Go),
                 Some(UNTIL_RESUMED) => None,
                 // Never for very long: the time of day may jump (D14).
@@ -155,10 +181,10 @@ impl Queue {
         }
     }
 
-    /// Takes one change that is due; none during a pause.
+    /// Takes one change that is due; none during a pause, nor while the connection is metered.
     pub(super) async fn claim(&self) -> Result<Option<Claim>, LedgerError> {
         let now = self.clock.now();
-        if now < self.opens_at() {
+        if now < self.opens_at() || self.is_metered().await {
             return Ok(None);
         }
         let claimed = self.with_room(move |ledger| ledger.claim(now, 1)).await?.pop();
@@ -176,7 +202,8 @@ impl Queue {
     #[must_use]
     pub fn is_waiting(&self, outlook: Outlook) -> bool {
         let due_at = outlook.next_due_at.map(|due_at| due_at.max(self.opens_at()));
-        outlook.claimed == 0 && due_at.is_some_and(|due_at| due_at <= self.clock.now())
+        let is_metered = self.meter.as_ref().is_some_and(|meter| *meter.facts().borrow());
+        outlook.claimed == 0 && !is_metered && due_at.is_some_and(|due_at| due_at <= self.clock.now())
     }
 
     /// Takes what is due beside a change and may go along with its file of `size` bytes; nothing if there are fewer than

@@ -79,6 +79,12 @@ pub(in crate::cli) struct Init {
 pub(in crate::cli) struct Login {
     #[command(flatten)]
     pub(in crate::cli) account: Account,
+    /// Keep them in the desktop's keyring; without it and `--file`, that is where they are kept if there is one
+    #[arg(long, conflicts_with = "file")]
+    pub(in crate::cli) keyring: bool,
+    /// Keep them in a file beside the configuration that only you can read
+    #[arg(long)]
+    pub(in crate::cli) file: bool,
 }
 
 #[derive(Subcommand)]

@@ -120,6 +120,7 @@ fn a_config_says_what_the_interface_shows() {
             [upload]
             workers = 64
             bandwidth = "08:00 512 KiB/s, 18:00 none"
+            metered = "go"
             sessions = "never"
             retry_max_delay = "1s"
             stall_timeout = "2s"
@@ -130,6 +131,7 @@ fn a_config_says_what_the_interface_shows() {
             every = "1h"
             [alerts]
             on_problem = " mail -s 'needs you' me "
+            desktop = true
             heartbeat = "https://beats.example/1"
             every = "10m"
             "#,
@@ -160,6 +162,7 @@ fn a_config_says_what_the_interface_shows() {
         upload: Upload {
             workers: 64,
             bandwidth: Timetable::of(vec![(480, Some(512 << 10)), (1080, None)]).expect("a timetable"),
+            metered: Metered::Go,
             sessions: Sessions::Never,
             retry_max_delay: SECOND,
             stall_timeout: 2 * SECOND,
@@ -171,6 +174,7 @@ fn a_config_says_what_the_interface_shows() {
         alerts: Alerts {
             on_problem: Some("mail -s 'needs you' me".into()),
             on_recovered: None,
+            desktop: true,
             heartbeat: Some(Url::parse("https://beats.example/1").expect("a URL")),
             every: Duration::from_secs(600),
         },
