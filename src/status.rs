@@ -57,7 +57,7 @@ pub fn note_refused_configuration(state_dir: &Path, why: Option<&str>) -> io::Re
 pub fn note_metered(state_dir: &Path, is_metered: bool) -> io::Result<()> {
     let path = state_dir.join(METERED);
     if is_metered {
-        return OpenOptions::new().write(true).create(true).mode(0o600).open(path).map(|_| ());
+        return OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map(|_| ());
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

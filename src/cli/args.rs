@@ -86,8 +86,9 @@ pub(super) enum Command {
     Init(Init),
     /// Store credentials, once dStor has taken them
     ///
-    /// Asks for an API key, or with --email for a password, tests it with dStor, and keeps it in a file that only you can
-    /// read: the one that the configuration names, or one beside the configuration.
+    /// Asks for an API key, or with --email for a password, tests it with dStor, and keeps it: in the file that the
+    /// configuration names; else in the desktop's keyring, if there is one; else, or with --file, in a file beside the
+    /// configuration that only you can read. An agent that works while you are not logged in needs a file.
     #[command(
         after_help = "Examples:\n  dstor-sync login\n  dstor-sync login --api-key-file - < ~/dstor-key\n\nExit status: 2 an answer is missing, 4 dStor refuses the credentials, 5 dStor can't be reached:\nnothing was stored."
     )]

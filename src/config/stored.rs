@@ -115,7 +115,7 @@ pub(super) fn read(text: &str) -> Result<Credentials, credentials::Unusable> {
     }
 }
 
-/// The form that [`read`] reads.
+/// The form in which credentials are kept in a keyring.
 #[must_use]
 pub fn kept_form(credentials: &Credentials) -> SecretString {
     match credentials {
