@@ -21,7 +21,7 @@ pub use open::{Identities, NewKey, NoIdentity, NotOpened, is_sealed};
 const CHUNK: u64 = 64 * 1024;
 /// What each of these is longer by.
 const TAG: u64 = 16;
-/// More recipients would make the beginning of a file longer than [`open::LONGEST_HEADER`] one day.
+/// More recipients would make the beginning of a file longer than `open::LONGEST_HEADER` one day.
 pub const MOST_RECIPIENTS: usize = 64;
 
 /// Somebody's public key: `age1…`.
