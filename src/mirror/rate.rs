@@ -89,6 +89,8 @@ mod tests {
         let at = |hour: u16, minute: u16| table.at(hour * 60 + minute);
         assert_eq!([at(0, 0), at(7, 59), at(18, 0), at(23, 59)], [None; 4]);
         assert_eq!([at(8, 0), at(17, 59)], [Some(512); 2]);
+        let night = Timetable::of(vec![(8 * 60, None), (18 * 60, Some(64))]).expect("a timetable");
+        assert_eq!([night.at(7 * 60), night.at(8 * 60), night.at(23 * 60)], [Some(64), None, Some(64)]);
         assert_eq!([Timetable::default().at(0), Timetable::always(7).at(1439)], [None, Some(7)]);
         assert!(Timetable::default().is_without_limit() && !table.is_without_limit());
         for bad in [vec![(1, None), (1, Some(1))], vec![(1440, None)], vec![(0, Some(0))]] {
