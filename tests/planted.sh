@@ -76,7 +76,7 @@ bug "while dStor is down everyone asks" src/mirror/pace.rs \
                 true' 'self.gate = Gate::Closed { until: now, failures };
                 true'
 bug "how long dStor asks to wait is not heard" src/mirror/pace.rs \
-  'Verdict::Retry(asked) => asked,' 'Verdict::Retry(_) => None,'
+  'Verdict::Retry(asked) => asked,' 'Verdict::Retry(_) => None::<Duration>,'
 bug "a refused key is asked about each time" src/dstor/lease.rs \
   'now.saturating_sub(*at) < ASK_AGAIN' 'now.saturating_sub(*at) > ASK_AGAIN'
 bug "each refused request fetches a token of its own" src/dstor/lease.rs \
@@ -109,8 +109,7 @@ bug "files that may have arrived in a session are put back without a doubt" src/
 bug "the next run goes on with half a line of the log" src/journal/writer.rs \
   'if self.length > 0 && last != *b"\n" {' 'if self.length > 0 && last == *b"\0" {' log::
 bug "who follows the log loses what was written before it was renewed" src/journal/reader.rs \
-  'self.is_newest = false;
-                continue;' 'self.is_newest = false;'
+  'return Ok(!self.is_newest);' 'if self.is_newest { return Ok(false); }'
 bug "lines that the log leaves out are not told of" src/journal/writer.rs \
   'if lost > 0 {' 'if lost == u64::MAX {'
 bug "commands for alerts are given the credentials" src/agent/alerter.rs \

@@ -48,39 +48,49 @@ impl Reader {
     /// As the system says.
     pub fn read_line(&mut self) -> io::Result<Option<Line>> {
         loop {
-            let Some(file) = &mut self.file else {
-                self.file = open(&self.path)?;
-                if self.file.is_none() {
-                    return Ok(None);
-                }
-                self.is_newest = true;
-                continue;
-            };
+            if let Some(line) = self.next_written()? {
+                return Ok(Some(line));
+            }
+            if !self.goes_on()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next whole line of the file that is read now.
+    pub(super) fn next_written(&mut self) -> io::Result<Option<Line>> {
+        let Some(file) = &mut self.file else { return Ok(None) };
+        loop {
             let room = LONGEST.saturating_sub(self.begun.len() as u64);
             let read = file.by_ref().take(room).read_until(b'\n', &mut self.begun)?;
             if self.begun.last() == Some(&b'\n') || (read > 0 && self.begun.len() as u64 >= LONGEST) {
                 let line = serde_json::from_slice(&self.begun);
                 self.begun.clear();
-                match line {
-                    Ok(line) => return Ok(Some(line)),
-                    Err(_) => continue,
+                if let Ok(line) = line {
+                    return Ok(Some(line));
                 }
+            } else if read == 0 {
+                return Ok(None);
             }
-            if read > 0 {
-                continue;
-            }
-            if self.is_newest {
-                if !self.is_set_aside()? {
-                    return Ok(None);
-                }
-                // More may have been written to it before it was set aside.
-                self.is_newest = false;
-                continue;
-            }
-            // Nobody writes to this one any more.
-            self.begun.clear();
-            self.file = None;
         }
+    }
+
+    /// Whether there may be more to read, after the end of what was written was met.
+    pub(super) fn goes_on(&mut self) -> io::Result<bool> {
+        if self.file.is_none() {
+            self.file = open(&self.path)?;
+            self.is_newest = true;
+            return Ok(self.file.is_some());
+        }
+        if self.is_newest {
+            // More may have been written to it before it was set aside: its end is looked for once more.
+            self.is_newest = !self.is_set_aside()?;
+            return Ok(!self.is_newest);
+        }
+        // Nobody writes to this one any more.
+        self.begun.clear();
+        self.file = None;
+        Ok(true)
     }
 
     /// Whether the file that is read was set aside meanwhile, and another one is the newest.

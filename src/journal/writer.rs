@@ -218,6 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_between_the_last_look_and_the_renewal_is_read_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut pages = Pages::new(&dir.path().join(JOURNAL));
+        let reason = Some("x".repeat(1000));
+        let mut write = |number: u64| {
+            pages.put(&Line { lines: Some(number), ..Line::of(Event::Omitted, reason.clone(), 0) });
+            pages.hand_over();
+        };
+        write(1);
+        let mut follower = Reader::open(dir.path()).expect("opened");
+        assert_eq!(lines(&mut follower), [1]);
+        // The follower has met the end and is about to look whether the file is still the newest.
+        assert!(follower.next_written().expect("read").is_none());
+        let mut last = 1;
+        while !older(&dir.path().join(JOURNAL)).exists() {
+            last += 1;
+            write(last);
+        }
+        assert!(follower.goes_on().expect("looked"), "the file was renewed");
+        assert!(lines(&mut follower).into_iter().eq(2..=last));
+    }
+
+    #[test]
     fn what_comes_too_fast_is_counted_and_told_of() {
         let dir = tempfile::tempdir().expect("a directory");
         // A pipe in the file's place: who opens it waits until someone reads.
