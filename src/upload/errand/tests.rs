@@ -61,6 +61,36 @@ fn a_file_as_it_was_stored_is_sent_again_if_another_version_may_have_been() {
     assert!(matches!(next, Next::Send(_)), "{next:?}");
 }
 
+#[test]
+fn a_file_is_read_when_it_is_quiet_or_was_waited_for_for_long_enough() {
+    let ledger = Ledger::in_memory().expect("a ledger");
+    let (mirror, policy) = a_mirror(&ledger);
+    let push = Push { path: MirrorPath::from_bytes(b"a").expect("a path"), size: 5, due_at: 0 };
+    ledger.push(mirror, &[push], Urgency::Event, 100_000).expect("pushed");
+    let claim = ledger.claim(100_000, 1).expect("claimed").remove(0);
+    let second = Duration::from_secs(1);
+    let patience = Patience { settle: 2 * second, max_delay: 10 * second, retry_max_delay: second };
+    let waits = |changed: i64, now: i64| {
+        let time =
+            Timestamp { seconds: changed / 1000, nanos: u32::try_from(changed % 1000).expect("few") * 1_000_000 };
+        let stat = Stat { size: 5, mtime: time, ctime: time, inode: 9 };
+        let look = Look { observed: Observed::File(stat), mode: 0o644 };
+        match Errand::new(&claim, &policy, &patience).looked(&look, true, now) {
+            Next::End(Ending::Deferred(wait)) => Some(wait),
+            Next::Send(_) => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(waits(99_000, 100_000), Some(second));
+    assert_eq!(waits(100_500, 101_000), Some(second * 3 / 2));
+    assert_eq!(waits(100_500, 102_499), Some(Duration::from_millis(1)));
+    assert_eq!(waits(100_500, 102_500), None);
+    // Written to all the time.
+    assert_eq!(waits(109_998, 109_999), Some(2 * second - Duration::from_millis(1)));
+    assert_eq!(waits(109_999, 110_000), Some(BETWEEN_WRITES - Duration::from_millis(1)));
+    assert_eq!(waits(119_999, 120_000), None);
+}
+
 // E7, P4: the count outlives a restart, as it is in the ledger.
 #[test]
 fn what_is_broken_off_for_everyone_gives_no_file_up_and_what_is_broken_off_by_itself_does() {
