@@ -7,6 +7,9 @@ use dstor_sync::sandbox::Phase;
 
 use crate::world::World;
 
+/// Longer than a world's files have to be quiet.
+const SETTLED: Duration = Duration::from_millis(200);
+
 /// Requests of each kind so far: sessions opened, requests with many files, and uploads of a single one.
 fn requests(world: &World) -> (u64, u64, u64) {
     let made = |phase| world.sandbox().requests(phase);
@@ -46,6 +49,22 @@ async fn a_thousand_small_files_of_a_directory_take_a_handful_of_requests() {
     assert!(alone <= 10, "{alone} files went alone");
     assert_eq!(world.sandbox().versions().expect("versions").len(), 1_000, "some were sent twice");
     assert_eq!(agent.stop(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_together_in_a_directory_goes_together_however_many_workers_ask_at_once() {
+    let world = World::with("", "workers = 16").await;
+    for at in 0..40 {
+        write_many(&world, &format!("{}/{at}", at % 3), 30);
+    }
+    write_many(&world, "many", 1_100);
+    let last = world.write("last", "one");
+    // Until all of them are quiet: those that are due later go later.
+    let is_quiet = || last.metadata().expect("there").modified().expect("a time").elapsed().expect("past") > SETTLED;
+    world.until("all are quiet", is_quiet).await;
+    assert_eq!(world.run(&["sync"]).code, 0);
+    assert_eq!(world.remote(), world.local());
+    assert_eq!(requests(&world), (43, 43, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

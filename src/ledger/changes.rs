@@ -54,6 +54,17 @@ pub struct Claim {
     pub(super) generation: i64,
 }
 
+/// What became of the change that is due first.
+#[derive(Clone, Debug)]
+pub enum FirstDue {
+    /// None is due.
+    Nothing,
+    /// It is not wanted now.
+    Refused,
+    /// It is taken.
+    Taken(Claim),
+}
+
 impl Ledger {
     /// Puts paths into the queue, one row a path.
     ///
@@ -88,6 +99,26 @@ impl Ledger {
     /// # Errors
     /// As SQLite says.
     pub fn claim(&self, now: Millis, limit: u32) -> Result<Vec<Claim>, LedgerError> {
+        let mut claims = self.due(now, limit)?;
+        self.take(&mut claims)?;
+        Ok(claims)
+    }
+
+    /// Takes the change that is due first, if `may` says so of it.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn claim_if(&self, now: Millis, may: impl FnOnce(&Claim) -> bool) -> Result<FirstDue, LedgerError> {
+        let mut first = self.due(now, 1)?;
+        if first.first().is_some_and(|claim| !may(claim)) {
+            return Ok(FirstDue::Refused);
+        }
+        self.take(&mut first)?;
+        Ok(first.pop().map_or(FirstDue::Nothing, FirstDue::Taken))
+    }
+
+    /// At most `limit` changes that are due, not taken yet.
+    fn due(&self, now: Millis, limit: u32) -> Result<Vec<Claim>, LedgerError> {
         let mut due = self.db.prepare_cached(
             "SELECT c.directory_id, c.name, c.generation, c.attempts, c.since, d.mirror_id, d.path,
                c.code, c.heard, c.unsure, c.breaks
@@ -100,8 +131,6 @@ impl Ledger {
             let parent: Vec<u8> = row.get(6)?;
             claims.push(claim_of(row, MirrorId(row.get(5)?), MirrorPath::from_bytes(&parent))?);
         }
-        drop(rows);
-        self.take(&mut claims)?;
         Ok(claims)
     }
 

@@ -38,7 +38,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-pub use changes::{Claim, Push, Urgency};
+pub use changes::{Claim, FirstDue, Push, Urgency};
 pub use checkup::written_at;
 pub use copy::{CopyError, Interrupt, copied_at, discard_copy, make_copy};
 pub use due::{HELD, Outlook};

@@ -66,14 +66,20 @@ impl Ways {
         if is_wanted && self.has_sessions(now) { Way::Session } else { Way::Direct }
     }
 
+    /// Whether any files may go together, as far as is known now.
+    #[must_use]
+    pub fn may_gather(&self, now: Duration) -> bool {
+        self.wish != Sessions::Never && self.has_sessions(now)
+    }
+
     /// How many others have to be due for the same place, at the least, to go along with a file of so many bytes that
     /// failed so often; `None`: it goes alone.
     ///
     /// What failed goes alone: that is how the bad one among many is found.
     #[must_use]
     pub fn fewest_others(&self, size: u64, attempts: u32, placement: &Placement, now: Duration) -> Option<usize> {
-        let is_possible = self.wish != Sessions::Never && matches!(placement, Placement::Path(_));
-        if !is_possible || attempts > 0 || size > LARGEST || !self.has_sessions(now) {
+        let is_possible = self.may_gather(now) && matches!(placement, Placement::Path(_));
+        if !is_possible || attempts > 0 || size > LARGEST {
             return None;
         }
         Some(match self.alone(size, placement, now) {

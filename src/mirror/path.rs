@@ -79,6 +79,14 @@ impl MirrorPath {
         dir.is_top() || below.is_some_and(|below| below.first().is_none_or(|next| *next == b'/'))
     }
 
+    /// Whether both are names in the same directory.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        let directory = |path: &Self| path.0.iter().rposition(|byte| *byte == b'/');
+        let end = directory(self);
+        end == directory(other) && end.is_none_or(|end| self.0[..end] == other.0[..end])
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -257,6 +265,16 @@ mod tests {
             assert!(!path(inner).is_within(&path(outer)), "{inner} within {outer}");
         }
         assert!(!MirrorPath::top().is_within(&path("a")));
+    }
+
+    #[test]
+    fn names_are_beside_each_other_only_in_the_same_directory() {
+        for (one, other) in [("a", "b"), ("a/b", "a/c"), ("a/b/c", "a/b/d")] {
+            assert!(path(one).is_beside(&path(other)), "{one} beside {other}");
+        }
+        for (one, other) in [("a", "a/b"), ("a/b", "c/b"), ("a/b/c", "a/c"), ("ab/c", "cb/c")] {
+            assert!(!path(one).is_beside(&path(other)), "{one} beside {other}");
+        }
     }
 
     // B21

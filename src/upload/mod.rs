@@ -16,6 +16,7 @@ mod roads;
 mod roll;
 mod stop;
 mod tasks;
+mod turns;
 mod twins;
 mod worker;
 

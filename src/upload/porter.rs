@@ -103,9 +103,7 @@ impl Porter<'_> {
         let mut files = vec![(0, ready.0, ready.1)];
         for (at, looked) in (1..).zip(looks) {
             let prepared = match looked {
-                Ok(looked) => {
-                    self.uploader.prepare(pack.errand(at), self.folder, &pack.claims()[at], Some(looked)).await
-                }
+                Ok(looked) => self.uploader.prepare(pack.errand(at), self.folder, &pack.claims()[at], looked).await,
                 Err(fault) => Err(fault.into()),
             };
             match prepared {

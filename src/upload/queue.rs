@@ -9,11 +9,12 @@ use tokio::sync::{Notify, watch};
 
 use crate::desktop::Meter;
 use crate::ledger::{
-    Claim, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, SharedLedger, UNTIL_RESUMED, Urgency,
+    Claim, FirstDue, Ledger, LedgerError, Millis, MirrorId, Outlook, Push, SharedLedger, UNTIL_RESUMED, Urgency,
 };
 use crate::mirror::Timestamp;
 
 use super::pack::claim_beside;
+use super::turns::{self, Turn, Turns};
 use super::{Ending, Folder, Stop};
 
 /// How often a full disk is tried again.
@@ -45,6 +46,7 @@ pub struct Queue {
     ledger_path: PathBuf,
     readers: Mutex<Vec<Ledger>>,
     filled: Notify,
+    turns: Arc<Turns>,
     clock: Clock,
     /// No change is claimed before then.
     paused_until: AtomicI64,
@@ -63,6 +65,7 @@ impl Queue {
             ledger_path,
             readers: Mutex::default(),
             filled: Notify::new(),
+            turns: Arc::default(),
             clock,
             paused_until: AtomicI64::new(Millis::MIN),
             claims: AtomicU64::new(0),
@@ -181,15 +184,35 @@ impl Queue {
         }
     }
 
-    /// Takes one change that is due; none during a pause, nor while the connection is metered.
-    pub(super) async fn claim(&self) -> Result<Option<Claim>, LedgerError> {
-        let now = self.clock.now();
-        if now < self.opens_at() || self.is_metered().await {
-            return Ok(None);
+    /// Takes one change that is due; none during a pause, nor while the connection is metered. Who `gathers` has the turn to
+    /// do so in its directory, and waits for it if somebody else has it.
+    pub(super) async fn claim(&self, gathers: bool) -> Result<Option<(Claim, Option<Turn>)>, LedgerError> {
+        let patience = tokio::time::Instant::now() + turns::PATIENCE;
+        loop {
+            let now = self.clock.now();
+            if now < self.opens_at() || self.is_metered().await {
+                return Ok(None);
+            }
+            let freed = self.turns.freed();
+            let turns = (gathers && tokio::time::Instant::now() < patience).then(|| Arc::clone(&self.turns));
+            let claimed = self.with_room(move |ledger| {
+                let mut turn = None;
+                let first = ledger.claim_if(now, |claim| {
+                    turn = turns.as_ref().and_then(|turns| turns.begin(claim));
+                    turns.is_none() || turn.is_some()
+                });
+                Ok((first?, turn))
+            });
+            match claimed.await? {
+                (FirstDue::Taken(claim), turn) => {
+                    self.claims.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Some((claim, turn)));
+                }
+                (FirstDue::Nothing, _) => return Ok(None),
+                // Whether it was freed or not, it is looked at again.
+                (FirstDue::Refused, _) => drop(tokio::time::timeout_at(patience, freed).await),
+            }
         }
-        let claimed = self.with_room(move |ledger| ledger.claim(now, 1)).await?.pop();
-        self.claims.fetch_add(u64::from(claimed.is_some()), Ordering::Relaxed);
-        Ok(claimed)
     }
 
     /// How many changes were handed out so far, those that went along with others not counted.
@@ -301,29 +324,60 @@ fn millis(value: Millis) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::mpsc;
 
     use super::*;
     use crate::ledger::MirrorSettings;
     use crate::mirror::{MirrorPath, Placement, Policy, RemoteDir};
 
-    // D2
-    #[tokio::test(flavor = "multi_thread")]
-    async fn who_only_reads_waits_for_room_as_well_when_a_commit_is_shared() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("ledger.db");
-        let ledger = Ledger::open(&path).expect("a ledger");
+    fn ledger_with_a_mirror(path: &Path) -> (Ledger, MirrorId) {
+        let ledger = Ledger::open(path).expect("a ledger");
         let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
         let policy = Policy { placement, max_file_size: u64::MAX, guard: crate::mirror::Guard::default() };
         let (service, path_of) = ("s".to_owned(), "/m".into());
         let settings = MirrorSettings { service, path: path_of, policy, exclude: Vec::new(), hidden: true };
         let mirror = ledger.activate_mirrors(&[settings]).expect("a mirror")[0];
+        (ledger, mirror)
+    }
+
+    fn push_of(path: &str) -> Push {
+        Push { path: MirrorPath::from_bytes(path.as_bytes()).expect("a path"), size: 1, due_at: 0 }
+    }
+
+    #[tokio::test]
+    async fn one_worker_at_a_time_gathers_in_a_directory_unless_it_is_held_up() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ledger.db");
+        let (ledger, mirror) = ledger_with_a_mirror(&path);
+        let queue = &Queue::new(SharedLedger::new(ledger).expect("a thread"), path, Clock);
+        let pushes = ["a/1", "a/2", "a/3", "a/4"].map(push_of).to_vec();
+        queue.push(mirror, pushes, Urgency::Event).await.expect("pushed");
+        let turn = |gathers| async move { queue.claim(gathers).await.expect("claimed").expect("one is due").1 };
+
+        let first = turn(true).await;
+        assert!(first.is_some(), "nobody else has it");
+        let waiting = turn(true);
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err(), "two have it");
+        drop(first);
+        let second = waiting.await;
+        assert!(second.is_some(), "the second has it after the first");
+        assert!(turn(false).await.is_none(), "who does not gather waits for nobody");
+        let begun = tokio::time::Instant::now();
+        assert!(turn(true).await.is_none(), "whoever has it is held up, and the others go on");
+        assert!(begun.elapsed() >= turns::PATIENCE);
+    }
+
+    // D2
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_only_reads_waits_for_room_as_well_when_a_commit_is_shared() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ledger.db");
+        let (ledger, mirror) = ledger_with_a_mirror(&path);
         ledger.set_room(1).expect("no room");
         let queue = Queue::new(SharedLedger::new(ledger).expect("a thread"), path, Clock);
-        let pushes: Vec<Push> = (0..2000)
-            .map(|at| MirrorPath::from_bytes(format!("{at:0200}/x").as_bytes()).expect("a path"))
-            .map(|path| Push { path, size: 1, due_at: 0 })
-            .collect();
+        let pushes: Vec<Push> = (0..2000).map(|at| push_of(&format!("{at:0200}/x"))).collect();
 
         // Whatever is sent while the ledger's thread is busy becomes one group.
         let (free, wait) = mpsc::channel::<()>();

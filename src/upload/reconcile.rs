@@ -7,12 +7,10 @@ use tokio::sync::watch;
 
 use crate::ledger::{Below, Ledger, LedgerError, Millis, MirrorId, Push, Urgency};
 use crate::local::{Crew, Difference, Known, OpenRoot, RootError, Scan, ScanError, ScanSummary};
-use crate::mirror::{MirrorPath, Observed, Recorded, Stat};
+use crate::mirror::{MOST_FILES, MirrorPath, Observed, Recorded, Stat};
 
 use super::{Folder, Queue, Stop};
 
-/// Differences pushed in one transaction.
-const BATCH: usize = 500;
 /// Threads that walk a whole mirror. Beyond that they wait for one disk.
 const MOST_HANDS: usize = 4;
 
@@ -49,63 +47,58 @@ impl Reconciler<'_> {
     /// # Errors
     /// [`ReconcileError::Root`] if the directory was another one at the end: what was missing then says nothing (A10).
     pub fn run(&self, folder: &Folder, top: &MirrorPath) -> Result<ScanSummary, ReconcileError> {
-        let (mut found, mut emptied) = (Vec::new(), Vec::new());
-        let push = |found: &mut Vec<Difference>| {
-            self.queue.push_blocking(folder.id, self.pushes(std::mem::take(found)), Urgency::Scan)
-        };
-        let mut take = |difference: Difference| {
-            // Only who has seen all of the mirror knows whether they are too many.
-            if difference.is_emptied && top.is_top() {
-                emptied.push(difference);
-                return Ok(());
-            }
-            found.push(difference);
-            if found.len() >= BATCH { push(&mut found) } else { Ok(()) }
-        };
-        let summary = if top.is_top() {
-            let hands = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_HANDS));
-            self.queue.read_with(hands, |ledgers| Ok(self.all_differences(ledgers, folder, &mut take)))??
-        } else {
-            // What was made or moved in just now; each worker walks its own.
-            self.queue.read(|ledger| Ok(differences(ledger, folder, top, self.stop, &mut take)))??
-        };
-        if !found.is_empty() {
-            push(&mut found)?;
-        }
         if top.is_top() {
-            let held = self.queue.hold_emptied_blocking(folder.id, self.pushes(emptied))?;
-            if held > 0 {
-                tracing::error!(
-                    mirror = %folder.path.display(), files = held,
-                    "many files are suddenly empty; they are not uploaded until someone restores or accepts them"
-                );
-            }
+            let hands = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_HANDS));
+            return self.queue.read_with(hands, |ledgers| Ok(self.walk_all(folder, ledgers)))?;
         }
+        // What was made or moved in just now; each worker walks its own.
+        let mut batch = Batch::default();
+        let mut take = |difference| self.push(folder, batch.add(difference));
+        let summary = self.queue.read(|ledger| Ok(differences(ledger, folder, top, self.stop, &mut take)))??;
+        self.push(folder, batch.found)?;
         Ok(summary)
     }
 
-    /// All differences of a folder, found by a thread for each ledger; `each` is called by one at a time.
-    fn all_differences(
-        &self,
-        ledgers: &mut [Ledger],
-        folder: &Folder,
-        each: &mut (dyn FnMut(Difference) -> Result<(), LedgerError> + Send),
-    ) -> Result<ScanSummary, ReconcileError> {
+    /// Walks all of a folder by a thread for each ledger.
+    fn walk_all(&self, folder: &Folder, ledgers: &mut [Ledger]) -> Result<ScanSummary, ReconcileError> {
         let root = folder.open()?;
         let before_reading = watching(folder, &root);
         let goes_on = || *self.stop.borrow() == Stop::Go;
         let crew = Crew { root: &root, rules: &folder.rules, policy: &folder.policy, before_reading: &before_reading };
-        let each = Mutex::new(each);
-        let take = |difference| (*each.lock().unwrap_or_else(PoisonError::into_inner))(difference);
-        let summary = crew.run(&MirrorPath::top(), ledgers, |ledger: &mut Ledger| Records {
-            ledger,
-            mirror: folder.id,
-            goes_on: &goes_on,
-            each: take,
+        let emptied = Mutex::new(Vec::new());
+        // Each hand has its own, as each walks other directories.
+        let mut batches: Vec<Batch> = ledgers.iter().map(|_| Batch::default()).collect();
+        let hands = ledgers.iter_mut().zip(&mut batches);
+        let summary = crew.run(&MirrorPath::top(), hands, |(ledger, batch): (&mut Ledger, &mut Batch)| {
+            let each = |difference: Difference| {
+                // Only who has seen all of the mirror knows whether they are too many.
+                if difference.is_emptied {
+                    emptied.lock().unwrap_or_else(PoisonError::into_inner).push(difference);
+                    return Ok(());
+                }
+                self.push(folder, batch.add(difference))
+            };
+            Records { ledger, mirror: folder.id, goes_on: &goes_on, each }
         });
         let summary = summary.map_err(ended)?;
         folder.open()?;
+        batches.into_iter().try_for_each(|batch| self.push(folder, batch.found))?;
+        let emptied = emptied.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let held = self.queue.hold_emptied_blocking(folder.id, self.pushes(emptied))?;
+        if held > 0 {
+            tracing::error!(
+                mirror = %folder.path.display(), files = held,
+                "many files are suddenly empty; they are not uploaded until someone restores or accepts them"
+            );
+        }
         Ok(summary)
+    }
+
+    fn push(&self, folder: &Folder, found: Vec<Difference>) -> Result<(), LedgerError> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.queue.push_blocking(folder.id, self.pushes(found), Urgency::Scan)
     }
 
     /// By the time of day as it is now, and not as it was when the walk began: somebody may have set it since (D14).
@@ -186,6 +179,30 @@ pub(super) fn quiet_in(stat: &Stat, now: Millis, settle: Duration) -> Millis {
     if (0..settle).contains(&age) { settle - age } else { 0 }
 }
 
+/// What one walk found and is not pushed yet. Directories are pushed whole, or in parts that fill a pack: what could travel
+/// together is due together, and no worker takes half of it for all there is.
+#[derive(Default)]
+struct Batch {
+    found: Vec<Difference>,
+    /// How many of the last ones are of one directory.
+    of_directory: usize,
+}
+
+impl Batch {
+    /// Takes a difference in. Returns what is to be pushed now, in one transaction.
+    fn add(&mut self, difference: Difference) -> Vec<Difference> {
+        let is_of_last = self.found.last().is_some_and(|last| last.path.is_beside(&difference.path));
+        self.of_directory = if is_of_last { self.of_directory + 1 } else { 1 };
+        let is_another_too_many = !is_of_last && self.found.len() >= MOST_FILES;
+        let mut whole = if is_another_too_many { std::mem::take(&mut self.found) } else { Vec::new() };
+        self.found.push(difference);
+        if self.of_directory >= MOST_FILES {
+            whole.append(&mut self.found);
+        }
+        whole
+    }
+}
+
 /// The ledger's side of a scan.
 struct Records<'a, E> {
     ledger: &'a Ledger,
@@ -222,6 +239,34 @@ impl<E: FnMut(Difference) -> Result<(), LedgerError>> Known for Records<'_, E> {
 mod tests {
     use super::*;
     use crate::mirror::Timestamp;
+
+    proptest::proptest! {
+        #[test]
+        fn whole_directories_are_pushed_and_large_ones_in_full_packs(
+            directories in proptest::collection::vec(0..3 * MOST_FILES, 0..8),
+        ) {
+            let mut batch = Batch::default();
+            let (mut found, mut pushed) = (Vec::new(), Vec::new());
+            for (at, files) in directories.iter().enumerate() {
+                for file in 0..*files {
+                    let path = MirrorPath::from_bytes(format!("d{at}/{file}").as_bytes()).expect("a path");
+                    let difference = Difference { path, observed: Observed::Missing, is_emptied: false };
+                    found.push(difference.clone());
+                    pushed.extend(Some(batch.add(difference)).filter(|whole| !whole.is_empty()));
+                }
+            }
+            pushed.push(std::mem::take(&mut batch.found));
+            proptest::prop_assert!(pushed.iter().all(|part| part.len() < 2 * MOST_FILES));
+            proptest::prop_assert_eq!(pushed.concat(), found);
+            for (at, files) in directories.iter().enumerate() {
+                let is_of_it = |difference: &&Difference| difference.path.as_bytes().starts_with(format!("d{at}/").as_bytes());
+                let parts: Vec<usize> = pushed.iter().map(|part| part.iter().filter(is_of_it).count()).collect();
+                let (full, rest): (Vec<usize>, Vec<usize>) = parts.into_iter().filter(|part| *part > 0).partition(|part| *part == MOST_FILES);
+                proptest::prop_assert_eq!((full.len(), rest.iter().sum()), (files / MOST_FILES, files % MOST_FILES));
+                proptest::prop_assert!(rest.len() <= 1, "a directory was cut");
+            }
+        }
+    }
 
     #[test]
     fn a_file_is_quiet_when_its_last_change_is_older_than_the_settle_time() {

@@ -33,6 +33,11 @@ impl Roads {
         pack::fewest_others(claim, file, is_probe, &self.ways(), self.begun.elapsed())
     }
 
+    /// Whether any files may go together.
+    pub(super) fn may_gather(&self) -> bool {
+        self.ways().may_gather(self.begun.elapsed())
+    }
+
     /// The service has no sessions. Returns whether files go by themselves from now on.
     pub(super) fn lacks_sessions(&self) -> bool {
         let goes_on = self.ways().lacks_sessions(self.begun.elapsed());

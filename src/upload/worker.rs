@@ -14,11 +14,12 @@ use super::errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience,
 use super::pace::Pass;
 use super::reader::Reader;
 use super::roads::Roads;
+use super::turns::Turn;
 use super::{Folder, Gate, ItsName, Queue, ReconcileError, Reconciler, Stop, whose_name};
 use crate::dstor::{Client, Files, Standing, Upload};
 use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId, Settlement};
 use crate::local::{Content, Look, OpenRoot, ReadError, Reading, ScanSummary, Tree as _};
-use crate::mirror::{Fault, Included, MirrorPath, Observed, Placement, Skip, Way, may_have_twins};
+use crate::mirror::{Fault, Included, LARGEST, MirrorPath, Observed, Placement, Skip, Way, may_have_twins};
 use crate::seal::Recipients;
 
 /// A file whose name is in question is looked at again after this.
@@ -54,6 +55,13 @@ pub(super) struct Looked {
     pub(super) root: Arc<OpenRoot>,
     pub(super) look: Look,
     pub(super) is_included: bool,
+}
+
+impl Looked {
+    /// Whether it is a file that others may go along with, if it is to be sent.
+    fn may_have_company(&self) -> bool {
+        matches!(self.look.observed, Observed::File(stat) if stat.size <= LARGEST)
+    }
 }
 
 /// How far the work on a change is once nothing but dStor is left to ask.
@@ -101,7 +109,7 @@ impl Uploader {
                 () = Stop::wait(&mut stop) => return Ok(()),
                 pass = self.gate.pass() => pass,
             };
-            let Some(claim) = self.queue.claim().await? else {
+            let Some((claim, turn)) = self.queue.claim(self.roads.may_gather()).await? else {
                 drop(pass);
                 if self.queue.wait_for_due(&mut stop).await? {
                     continue;
@@ -113,18 +121,33 @@ impl Uploader {
                 self.queue.end(vec![(claim, Ending::Held)], None).await?;
                 continue;
             };
-            self.work_on(claim, folder, pass).await?;
+            self.work_on(claim, turn, folder, pass).await?;
         }
     }
 
-    async fn work_on(&self, claim: Claim, folder: &Arc<Folder>, pass: Pass<'_>) -> Result<(), LedgerError> {
+    async fn work_on(
+        &self,
+        claim: Claim,
+        mut turn: Option<Turn>,
+        folder: &Arc<Folder>,
+        pass: Pass<'_>,
+    ) -> Result<(), LedgerError> {
         let errand = Errand::new(&claim, &folder.policy, &self.patience);
+        let prepare = async {
+            // A few system calls on local disks; on a hanging network share it is this thread that hangs.
+            let looked = tokio::task::block_in_place(|| look(folder, open(folder)?, &claim.path))?;
+            if !looked.may_have_company() {
+                turn = None;
+            }
+            self.prepare(errand, folder, &claim, looked).await
+        };
         // A fault of ours in one file must not end the work on all others (F4).
-        let prepared = AssertUnwindSafe(self.prepare(errand, folder, &claim, None)).catch_unwind().await;
+        let prepared = AssertUnwindSafe(prepare).catch_unwind().await;
         let ending = match prepared {
             Ok(Ok(Prepared::Ended(ending))) => ending,
             Ok(Ok(Prepared::ToSend(root, file))) => {
                 let others = self.companions(&claim, &file, &pass).await?;
+                drop(turn);
                 if !others.is_empty() {
                     return self.work_on_pack(claim, (root, file), others, folder, pass).await;
                 }
@@ -218,20 +241,14 @@ impl Uploader {
         }
     }
 
-    /// Does an errand up to its end, or to where its file is to be sent. `looked`: what was seen of its path, if someone
-    /// has looked already.
+    /// Does an errand up to its end, or to where its file is to be sent.
     pub(super) async fn prepare(
         &self,
         errand: Errand<'_>,
         folder: &Arc<Folder>,
         claim: &Claim,
-        looked: Option<Looked>,
+        Looked { root, look, is_included }: Looked,
     ) -> Result<Prepared, Trouble> {
-        let Looked { root, look, is_included } = match looked {
-            Some(looked) => looked,
-            // A few system calls on local disks; on a hanging network share it is this thread that hangs.
-            None => tokio::task::block_in_place(|| look(folder, open(folder)?, &claim.path))?,
-        };
         if is_included && let Observed::File(stat) = look.observed {
             match self.whose_name(folder, &root, claim)? {
                 ItsName::Kept => {}
