@@ -104,6 +104,38 @@ async fn from_its_hash_alone_a_mirror_comes_back_on_a_bare_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_list_only_what_is_named_comes_back_and_what_it_does_not_have_is_told() {
+    let world = World::new().await;
+    for name in ["a/b/one", "a/two", "ab", "c", "d/e"] {
+        world.write(name, name);
+    }
+    assert_eq!(world.run(&["sync"]).code, 0);
+    let (hash, _) = publish(&world);
+    let came = || {
+        let found = std::process::Command::new("find").current_dir(dest(&world)).args([".", "-type", "f"]).output();
+        let text = String::from_utf8(found.expect("run").stdout).expect("UTF-8");
+        text.lines()
+            .map(|line| line.trim_start_matches("./").to_owned())
+            .collect::<std::collections::BTreeSet<String>>()
+    };
+
+    let said = restore_bare(&world, &hash, &["./a/", "c"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(came().iter().eq(["a/b/one", "a/two", "c"]), "{:?}", came());
+    let absolute = world.mirror().join("d");
+    let said = restore_bare(&world, &hash, &[absolute.to_str().expect("UTF-8"), "a/b", "A"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stderr.contains("error: the list has nothing of `A`\nhint: with `--dry-run`"), "{said:?}");
+    assert!(came().iter().eq(["a/b/one", "a/two", "c", "d/e"]), "{:?}", came());
+    for outside in ["../a", "/etc", "a/../../b"] {
+        let said = restore_bare(&world, &hash, &[outside]);
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.stderr.contains(&format!("`{outside}` is no path in this list")), "{said:?}");
+    }
+    assert!(!came().contains("ab"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_parts_that_changed_are_sent_again() {
     let world = stored(40).await;
     let (first, _) = publish(&world);

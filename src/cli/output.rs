@@ -123,11 +123,14 @@ impl Output {
     }
 }
 
-/// A bar on the terminal for so many files.
-pub(super) fn bar(files: u64) -> ProgressBar {
-    let bar = ProgressBar::new(files);
+/// A bar on the terminal for so many files; `None`: nobody knows yet how many.
+pub(super) fn bar(files: Option<u64>) -> ProgressBar {
+    let (bar, template) = match files {
+        Some(files) => (ProgressBar::new(files), "{bar:30} {pos}/{len} files  {elapsed}  {wide_msg}"),
+        None => (ProgressBar::no_length(), "{pos} files  {elapsed}  {wide_msg}"),
+    };
     // A template without a fault in it, seen by the test that draws it.
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {elapsed}  {wide_msg}") {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("━╸ "));
     }
     bar.enable_steady_tick(BETWEEN_TICKS);

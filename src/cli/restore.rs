@@ -2,7 +2,8 @@
 
 mod told;
 
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Environment, Place, Relation};
 use crate::ledger::MirrorRow;
-use crate::manifest::{Unlisted, fetch};
+use crate::manifest::{FetchError, fetch};
 use crate::mirror::{Cid, MirrorPath};
 use crate::plan::LEDGER;
 use crate::restore::{Dest, EndedBy, Guarded, Item, Over, Pass, Scope, Summary, list};
@@ -97,6 +98,22 @@ fn guarded(global: &Global, command: &Restore, dest: &Path, mirrors: &[MirrorRow
     Ok(guarded)
 }
 
+/// The paths that were named, as they are in the list of the mirror at `mirror`; of each, whether the list has it: not yet.
+fn in_list(named: &[PathBuf], mirror: &Path) -> Result<Vec<(MirrorPath, bool)>, Failure> {
+    let place = |path: &PathBuf| {
+        let below = if path.is_absolute() { path.strip_prefix(mirror).unwrap_or(path) } else { path };
+        // What separates its parts once too often, and what leads nowhere, is left out.
+        let plain: PathBuf = below.components().filter(|part| *part != Component::CurDir).collect();
+        MirrorPath::from_bytes(plain.as_os_str().as_bytes()).map(|path| (path, false)).ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("`{}` is no path in this list", shown(path))).with_hint(format!(
+                "name it as it lies in the mirror, such as `sub/file`, or below `{}`",
+                shown(mirror)
+            ))
+        })
+    };
+    named.iter().map(place).collect()
+}
+
 impl Run<'_> {
     fn by_ledger(mut self, state_dir: &Path) -> Result<Exit, Failure> {
         let ledger = places::open(state_dir)?;
@@ -117,7 +134,7 @@ impl Run<'_> {
             Some(at) => ledger.count_then(mirror.id, path, at),
         };
         let count = scope.paths.iter().map(count).sum::<Result<u64, _>>()?;
-        self.show_bar(count);
+        self.show_bar(Some(count));
         let (stop, signal) = signals::listen()?;
         let runtime = setup::runtime()?;
         let ended = runtime.block_on(async {
@@ -155,18 +172,29 @@ impl Run<'_> {
                 () = Stop::wait(&mut stopped) => return Ok(None),
                 root = manifest::root(&reach, &gate, hash, self.identities.as_deref(), self.command.unproved) => root?,
             };
-            self.show_bar(fetched.head()?.files);
+            let head = fetched.head()?;
+            let mut paths = in_list(&self.command.paths, Path::new(&head.mirror))?;
+            self.show_bar(if paths.is_empty() { Some(head.files) } else { None });
             let dest = Arc::new(self.open(&mirrors)?);
             let (send, items) = mpsc::channel(AHEAD);
             let (client, ahead) = (Arc::clone(&reach.client), Arc::clone(&gate));
             let identities = self.identities.clone();
-            let listing =
-                tokio::spawn(async move { fetch(&client, &ahead, &fetched, identities.as_deref(), &send).await });
+            let listing = tokio::spawn(async move {
+                let is_wanted = |path: &MirrorPath| {
+                    let mut is_wanted = paths.is_empty();
+                    for (_, found) in paths.iter_mut().filter(|(named, _)| path.is_within(named)) {
+                        (is_wanted, *found) = (true, true);
+                    }
+                    is_wanted
+                };
+                let listed = fetch(&client, &ahead, &fetched, identities.as_deref(), is_wanted, &send).await?;
+                Ok::<_, FetchError>((listed, paths))
+            });
             let summary = self.bring(&reach, &gate, dest, items, stop).await;
             if matches!(summary.ended_by, Some(EndedBy::Stopped | EndedBy::Full(_))) {
                 listing.abort();
             }
-            let listed = listing.await.unwrap_or_else(|_| Ok(Unlisted::default()));
+            let listed = listing.await.unwrap_or_else(|_| Ok(Default::default()));
             reach.leave().await;
             Ok::<_, Failure>(Some((summary, listed)))
         });
@@ -174,8 +202,8 @@ impl Run<'_> {
         self.hide_bar();
         let Some((summary, listed)) = ended? else { return Ok(signal.exit()) };
         self.conclude(&summary)?;
-        let unlisted = match listed {
-            Ok(unlisted) => unlisted,
+        let (unlisted, named) = match listed {
+            Ok(listed) => listed,
             Err(error) => {
                 let exit = self.exit(&summary, &signal, false);
                 let failure = Failure::from(error);
@@ -196,7 +224,14 @@ impl Run<'_> {
                 files(unlisted.files)
             ));
         }
-        Ok(self.exit(&summary, &signal, !unlisted.parts.is_empty()))
+        let absent: Vec<&MirrorPath> = named.iter().filter(|(_, is_listed)| !is_listed).map(|(path, _)| path).collect();
+        for path in &absent {
+            self.output.note(format_args!("error: the list has nothing of `{path}`"));
+        }
+        if !absent.is_empty() && unlisted.parts.is_empty() {
+            self.output.note(format_args!("hint: with `--dry-run`, and no path, everything in it is named"));
+        }
+        Ok(self.exit(&summary, &signal, !absent.is_empty() || !unlisted.parts.is_empty()))
     }
 
     fn open(&self, mirrors: &[MirrorRow]) -> Result<Dest, Failure> {
@@ -220,7 +255,8 @@ impl Run<'_> {
         pass.run(items, &mut |item, fate| self.tell(item, fate), stop).await
     }
 
-    fn show_bar(&mut self, files: u64) {
+    /// `files`: how many there are, if that is known before they come.
+    fn show_bar(&mut self, files: Option<u64>) {
         if self.output.is_interactive() && !self.global.quiet && !self.command.json {
             self.bar = Some(bar(files));
         }

@@ -63,7 +63,7 @@ struct Progress {
 
 impl Progress {
     fn new(output: &Output, is_quiet: bool) -> Self {
-        let bar = (output.is_interactive() && !is_quiet).then(|| bar(0));
+        let bar = (output.is_interactive() && !is_quiet).then(|| bar(Some(0)));
         Self { bar, is_quiet, stored: AtomicU64::new(0), stored_bytes: AtomicU64::new(0) }
     }
 

@@ -256,7 +256,7 @@ impl Run<'_> {
         };
         let is_shown = self.output.is_interactive() && !global.quiet && !self.command.json;
         if is_shown {
-            self.bar = Some(bar(tokio::task::block_in_place(|| pass.files(ledger))?));
+            self.bar = Some(bar(Some(tokio::task::block_in_place(|| pass.files(ledger))?)));
         }
         let summary = pass.run(ledger, &mut |file, asked, _| self.tell_asked(file, asked), stop).await?;
         self.tally.too_large = summary.too_large;

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use super::{FormError, Head, LONGEST_PART, LONGEST_ROOT, Order, Part, Root, files, unpack};
 use crate::dstor::{Client, Reply};
-use crate::mirror::{Cid, CidBuilder, Fault};
+use crate::mirror::{Cid, CidBuilder, Fault, MirrorPath};
 use crate::restore::Item;
 use crate::seal::{Identities, NotOpened, is_sealed};
 use crate::upload::Gate;
@@ -120,8 +120,8 @@ fn opened(bytes: Vec<u8>, longest: u64, hash: &Cid, identities: Option<&Identiti
     })
 }
 
-/// Asks for the parts of a root, one after the other, and sends the files in them, until nobody takes them. A part that dStor
-/// does not have, or not as it was, is left out.
+/// Asks for the parts of a root, one after the other, and sends the files in them that are wanted, until nobody takes them. A
+/// part that dStor does not have, or not as it was, is left out. Which part a file is in, its path does not tell: all are read.
 ///
 /// # Errors
 /// If the root is damaged, or dStor gives no answer; what was sent before counts.
@@ -130,6 +130,7 @@ pub async fn fetch(
     gate: &Gate,
     fetched: &Fetched,
     identities: Option<&Identities>,
+    mut is_wanted: impl FnMut(&MirrorPath) -> bool,
     send: &mpsc::Sender<Item>,
 ) -> Result<Unlisted, FetchError> {
     let mut root = fetched.root()?;
@@ -145,7 +146,7 @@ pub async fn fetch(
         };
         match found {
             Ok(found) => {
-                for file in found {
+                for file in found.into_iter().filter(|file| is_wanted(&file.path)) {
                     if send.send(Item::Wanted(file)).await.is_err() {
                         return Ok(unlisted);
                     }

@@ -38,7 +38,8 @@ pub(in crate::cli) struct Restore {
     /// The directory to restore into; made if it is not there
     #[arg(value_name = "DEST")]
     pub(in crate::cli) dest: PathBuf,
-    /// Files, and directories with all below them, by their paths in the mirror; none: all of the only mirror
+    /// Files, and directories with all below them, by their paths in the mirror, with --from also by those in its list;
+    /// none: all of the only mirror
     #[arg(value_name = "PATH")]
     pub(in crate::cli) paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -46,7 +47,7 @@ pub(in crate::cli) struct Restore {
     #[command(flatten)]
     pub(in crate::cli) opens: Opens,
     /// Restore what the manifest with this hash lists; needs no ledger and no configuration
-    #[arg(long, value_name = "HASH", value_parser = hash, conflicts_with_all = ["paths", "gone", "at"])]
+    #[arg(long, value_name = "HASH", value_parser = hash, conflicts_with_all = ["gone", "at"])]
     pub(in crate::cli) from: Option<Cid>,
     /// With --from: although its hash does not prove that it is the one that was published
     #[arg(long, requires = "from")]

@@ -102,7 +102,7 @@ impl Run<'_> {
         let gate = Gate::new(1);
         let place = (&*mirror.settings.path, mirror.root);
         let mut source = Source::new(place, &reach.client, &gate, runtime.handle().clone(), stop);
-        let bar = is_shown.then(|| bar(all));
+        let bar = is_shown.then(|| bar(Some(all)));
         let leave_out = |told: &Told<'_>, why: &str| {
             let say = || output.note(format_args!("left out  {}  {}", told.path().shown(), shown(why)));
             match &bar {
