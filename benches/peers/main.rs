@@ -81,6 +81,8 @@ enum Case {
     Restart,
     /// 1,000,000 files unchanged: find, rsync, rclone to SFTP
     Rescan,
+    /// 25,000 files back into an empty directory: restic
+    Restore,
     /// From a saved file to its request: notify
     Event,
     /// 100,000 files watched, nothing happens: lsyncd, syncthing
@@ -102,6 +104,7 @@ impl Case {
             Self::Hash => cases::large::hash(setting, table),
             Self::Restart => cases::unchanged::restart(setting, table),
             Self::Rescan => cases::unchanged::rescan(setting, table),
+            Self::Restore => cases::back::restore(setting, table),
             Self::Event => cases::watching::event(setting, table),
             Self::Idle => cases::watching::idle(setting, table),
             Self::Burst => cases::watching::burst(setting, table),

@@ -125,6 +125,14 @@ pub(crate) fn copy(tree: &Path, to: &Path) {
     assert!(copied.is_ok_and(|status| status.success()), "cp -al");
 }
 
+/// Whether two trees have the same files, by content, and with the same times.
+pub(crate) fn is_same(tree: &Path, other: &Path) -> bool {
+    let mut compare = Command::new("rsync");
+    compare.args(["-rtcn", "--delete", "--omit-dir-times", "--out-format=%n"]).arg(tree.join("")).arg(other);
+    let compared = compare.output().expect("started");
+    compared.status.success() && compared.stdout.is_empty()
+}
+
 /// `rsync -a` to a directory.
 pub(crate) fn rsync(tree: &Path, to: &Path) -> Command {
     let mut command = Command::new("rsync");
@@ -160,6 +168,13 @@ impl Restic {
         assert_eq!(told["total_size"].as_u64(), Some(wanted.1), "{told}");
         assert!(told["total_file_count"].as_u64().is_some_and(|files| files >= wanted.0), "{told}");
         cost
+    }
+
+    /// Brings the newest backup back below `dest`, where it lies by its whole path.
+    pub(crate) fn restore(&self, dest: &Path) -> Command {
+        let mut command = self.command(&["restore", "latest", "--target"]);
+        command.arg(dest);
+        command
     }
 }
 

@@ -70,6 +70,25 @@ impl World {
         (cost, world)
     }
 
+    /// Publishes the list of its mirror, and returns the list's hash.
+    pub(crate) fn publish(&self) -> String {
+        let said = self.program(&["--quiet", "manifest", "publish"]).output().expect("started");
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).expect("a hash").trim().to_owned()
+    }
+
+    /// Brings what a list has to `dest`, without the ledger, the configuration or the key.
+    pub(crate) fn restore(&self, list: &str, dest: &Path) -> Command {
+        let mut command = self.program(&["--quiet", "restore", "--from", list]);
+        let nowhere = dest.with_file_name("nowhere");
+        command
+            .arg(dest)
+            .env("XDG_CONFIG_HOME", &nowhere)
+            .env("DSTOR_SYNC_STATE_DIR", &nowhere)
+            .env_remove("DSTOR_API_KEY");
+        command
+    }
+
     /// Stored files that have a proof, and bytes in them, by the ledger.
     pub(crate) fn proved(&self) -> (u64, u64) {
         let Ok(ledger) = Ledger::open_read_only(&self.ledger()) else { return (0, 0) };

@@ -1,5 +1,6 @@
 //! What is measured.
 
+pub(crate) mod back;
 pub(crate) mod first;
 pub(crate) mod large;
 pub(crate) mod many;
