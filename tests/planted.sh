@@ -96,7 +96,7 @@ bug "a file that is always broken off is tried for ever" src/mirror/fault.rs \
 bug "what lay below a removed directory is still called stored" src/ledger/settle.rs \
   'if self.known_directory(mirror, path)?.is_some() {' 'if self.known_directory(mirror, path)?.is_none() {'
 bug "the watcher passes over an overflow" src/local/watch/inotify.rs \
-  'ReadFlags::QUEUE_OVERFLOW | ReadFlags::UNMOUNT' 'ReadFlags::UNMOUNT' guards::watcher
+  'ReadFlags::QUEUE_OVERFLOW | ReadFlags::UNMOUNT' 'ReadFlags::UNMOUNT'
 bug "a link in a path is followed" src/local/root.rs \
   'let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;' 'let within = ResolveFlags::empty();' security::racer
 bug "redirects are followed, with everything that was sent" src/dstor/http.rs \

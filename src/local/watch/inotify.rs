@@ -173,3 +173,36 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
+
+    use super::super::{Heard, Life};
+    use super::*;
+
+    // A1: of the paths nothing is heard here, so that only the system's own word can tell that there were more.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn that_the_systems_queue_ran_over_is_told_as_lost() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let files = ["one", "two"].map(|name| dir.path().join(name));
+        files.iter().for_each(|file| fs::write(file, "x").expect("written"));
+        let queue = Arc::new(init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).expect("a queue"));
+        add_watch(&*queue, dir.path(), WatchFlags::ATTRIB).expect("watched");
+        let held = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("a limit");
+        // In turns, as two of the same in a row are one.
+        for at in 0..=held.trim().parse::<usize>().expect("a number") {
+            fs::set_permissions(&files[at % 2], Permissions::from_mode(0o600)).expect("changed");
+        }
+        let (ear, mut hearing) = Ear::new(Arc::new(Life::default()));
+        let (ended, end) = io::pipe().expect("a pipe");
+        let mut listener = Listener { queue, dirs: Arc::default(), ear };
+        let listening = thread::spawn(move || listener.listen(&ended.into()));
+        let heard = tokio::time::timeout(Duration::from_secs(60), hearing.next()).await.expect("nobody was told");
+        assert_eq!(heard, Some(Heard::Lost));
+        drop(end);
+        listening.join().expect("ended");
+    }
+}
