@@ -30,7 +30,8 @@ fn hashing(bench: &mut Criterion) {
 fn deciding(bench: &mut Criterion) {
     let at = Timestamp { seconds: 1, nanos: 2 };
     let stat = Stat { size: 1, mtime: at, ctime: at, inode: 3 };
-    let row = Recorded { state: State::Stored, stat, digest: Some(Digest::of(b"x")), is_guarded: false };
+    let row =
+        Recorded { state: State::Stored, stat, digest: Some(Digest::of(b"x")), is_guarded: false, is_sealed: false };
     bench.bench_function("decide, unchanged", |bench| {
         bench.iter(|| decide(black_box(&Observed::File(stat)), black_box(Some(&row)), Ok(())));
     });

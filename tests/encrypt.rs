@@ -55,7 +55,7 @@ fn holds(path: &Path, bytes: &[u8]) -> bool {
 }
 
 /// Where the sandbox keeps the bytes under a hash.
-fn object(world: &World, hash: &str) -> PathBuf {
+pub(crate) fn object(world: &World, hash: &str) -> PathBuf {
     let all = files(&world.base().join("dstor/objects"));
     all.into_iter().find(|path| path.to_string_lossy().contains(hash)).expect("it is there")
 }

@@ -7,6 +7,7 @@ use bip39::{Language, Mnemonic};
 use dstor_sync::sandbox::Phase;
 use serde_json::Value;
 
+use crate::encrypt::object;
 use crate::world::{World, sync};
 
 /// A private key in PEM, of random letters.
@@ -135,7 +136,8 @@ async fn an_agent_holds_what_is_saved_while_it_runs_and_lets_it_go_when_told() {
     world.write("other", "o");
     world.until("the other one is stored", || sent(&world).contains("other")).await;
     assert_eq!(sent(&world), names(&["other"]));
-    assert!(world.status()["dstor"]["reachable"] == true && agent.log().contains("held"), "{}", world.story());
+    world.until("the status says that dStor answers", || world.status()["dstor"]["reachable"] == true).await;
+    assert!(agent.log().contains("held"), "{}", world.story());
     let allow = world.config().replace("remote = \"Docs\"", "remote = \"Docs\"\nallow_secrets = [\"/notes.txt\"]");
     world.set_config(allow);
     agent.signal(rustix::process::Signal::HUP);
@@ -162,4 +164,43 @@ async fn what_is_encrypted_is_not_held_and_what_was_held_before_goes() {
     let sent = world.run(&["sync"]);
     let line = &world.ls()[".netrc"];
     assert!(sent.code == 0 && line["state"] == "stored" && line["encrypted"] == true, "{sent:?} {line}");
+}
+
+// G13: what dStor holds encrypted is no more public than what it never held.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_encrypted_is_held_as_well_once_nothing_is_encrypted_any_more() {
+    let mut world = World::new().await;
+    let open = world.config().to_owned();
+    let identity = world.base().join("identity");
+    let made = world.run(&["key".as_ref(), "generate".as_ref(), identity.as_os_str()]);
+    world.set_config(format!("{open}\n[encrypt]\nrecipients = [\"{}\"]\n", made.stdout.trim()));
+    let secrets = ["home/id_rsa", "home/notes", "home/once-more", "home/repaired.kdbx"];
+    for path in secrets {
+        world.write(path, key());
+    }
+    world.write("home/plain", "plain");
+    assert_eq!(world.run(&["sync"]).code, 0);
+    assert!(secrets.iter().all(|path| state(&world, path) == "stored"));
+
+    world.set_config(open);
+    let before = requests(&world);
+    assert_eq!(world.run(&["sync"]).code, 0);
+    assert_eq!(requests(&world), before, "what is as it was stays as it is");
+    assert!(secrets.iter().all(|path| state(&world, path) == "stored"), "{:?}", world.states());
+
+    for path in &secrets[..3] {
+        world.write(path, key());
+    }
+    world.write("home/plain", "plainer");
+    let versions = world.sandbox().versions().expect("versions").len();
+    // One has no new version; that dStor lost it, and is to have it again, is no reason either.
+    let hash = world.ls()[secrets[3]]["hash"].as_str().expect("a hash").to_owned();
+    fs::remove_file(object(&world, &hash)).expect("removed");
+    assert_eq!(world.run(&["verify", "--read", "--repair"]).code, 1);
+    let said = world.run(&["sync"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(secrets.iter().all(|path| state(&world, path) == "skipped"), "{:?}", world.states());
+    let stored = world.sandbox().versions().expect("versions");
+    assert_eq!(stored.len(), versions + 1, "one more is there: {stored:?}");
+    assert_eq!(state(&world, "home/plain"), "stored");
 }

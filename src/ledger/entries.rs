@@ -75,7 +75,8 @@ pub struct Entry {
 /// changes and reasons, and of changes without a file.
 const ENTRIES: &str =
     "SELECT {FILE}, f.name, d.remote, c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message,
-       r.code, r.message, r.attempts, r.since, f.unsure, coalesce(r.code = 'secret?', 0), b.read_at, b.found
+       r.code, r.message, r.attempts, r.since, f.unsure, coalesce(r.code = 'secret?', 0), f.sealed_size IS NOT NULL,
+       b.read_at, b.found
      FROM files f JOIN directories d ON d.id = f.directory_id
      LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
      LEFT JOIN reasons r ON r.directory_id = f.directory_id AND r.name = f.name
@@ -84,7 +85,7 @@ const ENTRIES: &str =
      UNION ALL
      SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, d.remote,
        c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message, NULL, NULL, NULL, NULL, NULL, NULL,
-       NULL, NULL
+       NULL, NULL, NULL
      FROM changes c JOIN directories d ON d.id = c.directory_id
      WHERE c.directory_id = ?1 AND c.name >= ?2 AND NOT EXISTS
        (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
@@ -229,7 +230,7 @@ fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
     let reason = |code: usize, message: usize| -> Result<Option<(String, String)>, LedgerError> {
         Ok(row.get::<_, Option<String>>(code)?.zip(row.get(message)?))
     };
-    let reading = match row.get::<_, Option<i64>>(28)?.zip(row.get::<_, Option<i64>>(29)?) {
+    let reading = match row.get::<_, Option<i64>>(29)?.zip(row.get::<_, Option<i64>>(30)?) {
         Some((at, found)) => Some(Reading { found: Found::of(found)?, at }),
         None => None,
     };

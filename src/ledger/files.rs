@@ -74,12 +74,13 @@ impl Ledger {
         let mut listing = Listing::default();
         // By their numbers: looking a column up by its name is done anew for each row.
         let mut files = self.db.prepare_cached(&format!(
-            "SELECT state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, blake3, unsure, {GUARDED}, name
+            "SELECT state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, blake3, unsure, {GUARDED},
+               sealed_size IS NOT NULL, name
              FROM files f WHERE directory_id = ?1 ORDER BY name"
         ))?;
         let mut rows = files.query([id])?;
         while let Some(row) = rows.next()? {
-            let name = row.get_ref(10)?.as_blob().map_err(rusqlite::Error::from)?;
+            let name = row.get_ref(11)?.as_blob().map_err(rusqlite::Error::from)?;
             listing.files.push((name.into(), recorded(row, 8)?));
         }
         let mut directories =
@@ -126,7 +127,7 @@ impl Ledger {
     /// As SQLite says.
     pub fn some_stored(&self, mirror: MirrorId, limit: u32) -> Result<Vec<(MirrorPath, Stat)>, LedgerError> {
         let mut statement = self.db.prepare_cached(&format!(
-            "SELECT {FILE}, f.name, d.path, f.unsure, 0 FROM files f JOIN directories d ON d.id = f.directory_id
+            "SELECT {FILE}, f.name, d.path, f.unsure, 0, 0 FROM files f JOIN directories d ON d.id = f.directory_id
              WHERE d.mirror_id = ?1 AND f.state = 0 LIMIT ?2"
         ))?;
         let mut rows = statement.query((mirror.0, limit))?;
@@ -154,7 +155,7 @@ impl Ledger {
 
     pub(super) fn file_row(&self, key: (i64, &[u8])) -> Result<Option<FileRow>, LedgerError> {
         let mut statement = self.db.prepare_cached(&format!(
-            "SELECT {FILE}, f.unsure, {GUARDED} FROM files f WHERE directory_id = ?1 AND name = ?2"
+            "SELECT {FILE}, f.unsure, {GUARDED}, f.sealed_size IS NOT NULL FROM files f WHERE directory_id = ?1 AND name = ?2"
         ))?;
         let mut rows = statement.query(key)?;
         match rows.next()? {
@@ -315,7 +316,7 @@ impl Ledger {
 }
 
 /// What begins with the columns of [`FILE`] up to the digest; `unsure` is the number of the column of that name, which
-/// [`GUARDED`] follows.
+/// [`GUARDED`] follows, and then whether what dStor holds is encrypted.
 pub(super) fn recorded(row: &Row<'_>, unsure: usize) -> Result<Recorded, LedgerError> {
     let digest: Option<[u8; 32]> = row.get(7)?;
     let is_unsure: bool = row.get(unsure)?;
@@ -329,6 +330,7 @@ pub(super) fn recorded(row: &Row<'_>, unsure: usize) -> Result<Recorded, LedgerE
         },
         digest: digest.filter(|_| !is_unsure).map(Digest::from_bytes),
         is_guarded: row.get(unsure + 1)?,
+        is_sealed: row.get(unsure + 2)?,
     })
 }
 

@@ -127,6 +127,8 @@ pub struct Recorded {
     pub digest: Option<Digest>,
     /// Whether it is left out because this version looked like it holds a secret.
     pub is_guarded: bool,
+    /// Whether what dStor holds is encrypted: then nobody else has read it yet.
+    pub is_sealed: bool,
 }
 
 /// What a mirror takes.
@@ -295,8 +297,10 @@ pub fn decide(observed: &Observed, recorded: Option<&Recorded>, admitted: Result
         Observed::File(stat) => admitted.err().map(|skip| (skip, stat)),
     };
     if let Some((skip, stat)) = skip {
-        let said = recorded.is_some_and(|row| row.state == State::Skipped && row.stat == *stat);
-        return if said { Decision::Nothing } else { Decision::Skip(skip) };
+        let is_same = |state| recorded.is_some_and(|row| row.state == state && row.stat == *stat);
+        // A secret that dStor holds encrypted stays as it is: only another version would go out in the open.
+        let stays = matches!(skip, Skip::Secret(_)) && is_same(State::Stored);
+        return if stays || is_same(State::Skipped) { Decision::Nothing } else { Decision::Skip(skip) };
     }
     let Observed::File(stat) = observed else { return Decision::Nothing };
     match recorded {
@@ -318,7 +322,7 @@ mod tests {
     const STAT: Stat = Stat { size: 5, mtime: THEN, ctime: THEN, inode: 9 };
 
     fn row(state: State) -> Recorded {
-        Recorded { state, stat: STAT, digest: Some(Digest::of(b"12345")), is_guarded: false }
+        Recorded { state, stat: STAT, digest: Some(Digest::of(b"12345")), is_guarded: false, is_sealed: false }
     }
 
     #[test]

@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn only_a_stored_file_that_had_bytes_and_has_none_is_emptied() {
-        let row = |state, size| Recorded { state, stat: stat(size), digest: None, is_guarded: false };
+        let row = |state, size| Recorded { state, stat: stat(size), digest: None, is_guarded: false, is_sealed: false };
         let empty = Observed::File(stat(0));
         assert!(is_emptied(&empty, Some(&row(State::Stored, 1))));
         assert!(!is_emptied(&empty, Some(&row(State::Stored, 0))), "it always was");

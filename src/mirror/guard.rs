@@ -107,15 +107,15 @@ impl Guard {
         &self.allowed
     }
 
-    /// Whether a file is to be looked at before it is sent: dStor never held anything of it, and nobody allowed it.
+    /// Whether a file is to be looked at before it is sent: dStor holds nothing of it in the open, and nobody allowed it.
     #[must_use]
     pub fn looks_at(&self, path: &MirrorPath, recorded: Option<&Recorded>) -> bool {
-        let is_first = match recorded {
-            None => true,
-            Some(Recorded { state: State::Failed | State::Skipped, digest, .. }) => digest.is_none(),
-            Some(Recorded { state: State::Stored | State::Gone, .. }) => false,
+        let is_public = match recorded {
+            None | Some(Recorded { is_sealed: true, .. }) => false,
+            Some(Recorded { state: State::Failed | State::Skipped, digest, .. }) => digest.is_some(),
+            Some(Recorded { state: State::Stored | State::Gone, .. }) => true,
         };
-        !self.is_off && is_first && !self.allows(path)
+        !self.is_off && !is_public && !self.allows(path)
     }
 
     fn allows(&self, path: &MirrorPath) -> bool {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn row(state: State, digest: Option<Digest>, is_guarded: bool) -> Recorded {
-        Recorded { state, stat: stat(5), digest, is_guarded }
+        Recorded { state, stat: stat(5), digest, is_guarded, is_sealed: false }
     }
 
     // G13
@@ -213,6 +213,11 @@ mod tests {
             (row(State::Skipped, None, true), true),
         ] {
             assert_eq!(Guard::default().looks_at(&path("id_rsa"), Some(&row)), is_looked_at, "{row:?}");
+            let sealed = Recorded { is_sealed: true, ..row };
+            assert!(
+                Guard::default().looks_at(&path("id_rsa"), Some(&sealed)),
+                "dStor has it, but nobody could read it"
+            );
         }
     }
 

@@ -160,14 +160,24 @@ impl<'a> Errand<'a> {
         if self.claim.code.as_deref() == Some(EMPTIED) && is_emptied(&observed, recorded) {
             return Next::End(Ending::StillEmptied);
         }
-        if self.claim.is_heard {
-            decision = decision.after_event(&observed, recorded);
-        }
-        // An upload of this path ended without word: dStor may hold what was sent then, though what is here now is just
-        // what was stored before that. A directory that is moved away and back does it.
         let is_stored = recorded.is_some_and(|row| row.state == State::Stored);
-        if self.claim.is_unsure && is_stored && matches!((decision, observed), (Decision::Nothing, Observed::File(_))) {
-            decision = Decision::Upload;
+        let is_as_stored = is_stored && matches!((decision, observed), (Decision::Nothing, Observed::File(_)));
+        match admitted {
+            // It would go out in the open if its bytes are other ones.
+            Err(skip) if is_as_stored && (self.claim.is_heard || self.claim.is_unsure) => {
+                decision = Decision::Skip(skip)
+            }
+            Err(_) => {}
+            Ok(()) => {
+                if self.claim.is_heard {
+                    decision = decision.after_event(&observed, recorded);
+                }
+                // An upload of this path ended without word: dStor may hold what was sent then, though what is here now is
+                // just what was stored before that. A directory that is moved away and back does it.
+                if self.claim.is_unsure && is_as_stored {
+                    decision = Decision::Upload;
+                }
+            }
         }
         match (decision, observed) {
             // A directory that is gone has no row of its own, but its files have. So have those of one that a file took
@@ -218,7 +228,7 @@ impl<'a> Errand<'a> {
     ) -> Result<Result<Ending, Failure>, LedgerError> {
         Ok(match walked {
             Ok(_) => Ok(Ending::Settled(Settlement::Descended, None, None)),
-            // What it has found so far is in the queue; the rest is found when there is room (D2).
+            // It is walked again when there is room (D2).
             Err(ReconcileError::Ledger(LedgerError::Full)) => Ok(Ending::Deferred(WHILE_FULL)),
             Err(ReconcileError::Ledger(error)) => return Err(error),
             Err(ReconcileError::Root(_)) => Err(Fault::RootMissing.into()),

@@ -103,7 +103,9 @@ impl Porter<'_> {
         let mut files = vec![(0, ready.0, ready.1)];
         for (at, looked) in (1..).zip(looks) {
             let prepared = match looked {
-                Ok(looked) => self.uploader.prepare(pack.errand(at), self.folder, &pack.claims()[at], looked).await,
+                Ok(looked) => {
+                    self.uploader.prepare(pack.errand(at), self.folder, &pack.claims()[at], looked, &mut None).await
+                }
                 Err(fault) => Err(fault.into()),
             };
             match prepared {
@@ -200,9 +202,9 @@ fn read_whole(
         pieces.push(piece);
         Ok(())
     };
-    let content = match file.is_guarded {
-        true => reading.send_guarded(take)?,
-        false => reading.send(recipients.map(Sealer::new), take)?,
+    let content = match recipients.map(Sealer::new) {
+        None if file.is_guarded => reading.send_guarded(take)?,
+        sealer => reading.send(sealer, take)?,
     };
     // Most files are one piece, which need not be copied.
     let bytes = if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() };

@@ -46,9 +46,10 @@ impl Reader {
         let (send, pieces) = mpsc::channel(PIECES_AHEAD);
         let handle = tokio::task::spawn_blocking(move || {
             let take = |piece| send.blocking_send(Ok(piece)).map_err(|_| ReadError::Abandoned);
-            let read = Reading::open(&root, &path, version).and_then(|reading| match is_guarded {
-                true => reading.send_guarded(take),
-                false => reading.send(sealer, take),
+            // Whatever else is asked for: where there is someone to encrypt to, nothing goes out in the open.
+            let read = Reading::open(&root, &path, version).and_then(|reading| match sealer {
+                None if is_guarded => reading.send_guarded(take),
+                sealer => reading.send(sealer, take),
             });
             if let Err(error) = &read {
                 // An error in the body ends the request unfinished: dStor never stores a torn file.
