@@ -88,7 +88,9 @@ impl Lister {
                         // A file that went and another that came make no other number, but the second was stored since.
                         let is_another = last.files != stored
                             || ledger.last_stored_at(id)?.is_some_and(|at| at >= last.published_at);
-                        is_another && now.saturating_sub(last.published_at) >= every
+                        // By a clock that was ahead, and is not to be waited for.
+                        let is_ahead = last.published_at > now;
+                        is_ahead || is_another && now.saturating_sub(last.published_at) >= every
                     }
                 };
                 let mirror = ledger.active_mirrors()?.into_iter().find(|mirror| mirror.id == id && is_due);

@@ -7,18 +7,21 @@ use super::{Held, Ledger, LedgerError, Millis, MirrorId, bits_out};
 use crate::mirror::{Cid, Digest, MirrorPath};
 
 /// The versions of all names ?2 and after it in directory ?1 that were there at ?4, at most ?3: the first row after that time
-/// says it, or the row in files if there is none.
-pub(super) const THEN: &str = "SELECT * FROM (
-       SELECT h.name AS name, iif(h.size IS NULL, 3, 0), NULL, h.blake3, h.hash AS hash, coalesce(h.size, 0),
-         h.mtime_s, h.mtime_ns, h.mode, h.stored_at AS stored_at, h.proof, h.sealed_blake3, h.sealed_size
-       FROM history h WHERE h.directory_id = ?1 AND h.name >= ?2 AND h.at > ?4 AND NOT EXISTS
-         (SELECT 1 FROM history e WHERE e.directory_id = h.directory_id AND e.name = h.name AND e.at > ?4 AND e.at < h.at)
-       UNION ALL
-       SELECT f.name, iif(f.state = 0, 0, 3), NULL, f.blake3, f.hash, f.size, f.mtime_s, f.mtime_ns, f.mode, f.stored_at,
-         f.proof, f.sealed_blake3, f.sealed_size
-       FROM files f WHERE f.directory_id = ?1 AND f.name >= ?2 AND f.state <> 3 AND NOT EXISTS
-         (SELECT 1 FROM history e WHERE e.directory_id = f.directory_id AND e.name = f.name AND e.at > ?4))
-     WHERE hash IS NOT NULL AND stored_at <= ?4 ORDER BY name LIMIT ?3";
+/// says it, or the row in files if there is none. A version that was stored after that time, by a clock that was set back
+/// since, says nothing of it. Both halves come in the order of names, so nothing is sorted.
+pub(super) const THEN: &str =
+    "SELECT h.name, iif(h.size IS NULL, 3, 0), NULL, h.blake3, h.hash, coalesce(h.size, 0), h.mtime_s, h.mtime_ns, h.mode,
+       h.stored_at, h.proof, h.sealed_blake3, h.sealed_size
+     FROM history h WHERE h.directory_id = ?1 AND h.name >= ?2 AND h.at > ?4 AND h.hash IS NOT NULL AND h.stored_at <= ?4
+       AND NOT EXISTS (SELECT 1 FROM history e WHERE e.directory_id = h.directory_id AND e.name = h.name
+         AND e.at > ?4 AND e.at < h.at AND (e.hash IS NULL OR e.stored_at <= ?4))
+     UNION ALL
+     SELECT f.name, iif(f.state = 0, 0, 3), NULL, f.blake3, f.hash, f.size, f.mtime_s, f.mtime_ns, f.mode, f.stored_at,
+       f.proof, f.sealed_blake3, f.sealed_size
+     FROM files f WHERE f.directory_id = ?1 AND f.name >= ?2 AND f.state <> 3 AND f.hash IS NOT NULL AND f.stored_at <= ?4
+       AND NOT EXISTS (SELECT 1 FROM history e WHERE e.directory_id = f.directory_id AND e.name = f.name
+         AND e.at > ?4 AND (e.hash IS NULL OR e.stored_at <= ?4))
+     ORDER BY 1 LIMIT ?3";
 
 /// Something in the life of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]

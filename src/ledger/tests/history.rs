@@ -178,6 +178,19 @@ fn a_clock_that_is_set_back_loses_no_version() {
     assert_eq!(world.then("", 10_000).len(), 0);
 }
 
+#[test]
+fn what_was_stored_by_a_clock_that_was_set_back_since_hides_nothing_that_was_there() {
+    let world = World::new();
+    for (content, at) in [(1, 1_000), (2, 500), (3, 700)] {
+        world.settle_at("a", &version(content, at), at);
+    }
+    let there = |at| world.then("", at).into_values().map(|(stored, _)| stored).collect::<Vec<_>>();
+    for (at, content) in [(500, 2), (699, 2), (10_000, 3)] {
+        assert_eq!(there(at), [hash(content)], "at {at}");
+    }
+    assert_eq!(there(499), []);
+}
+
 // What a million files take is nothing, and a version more no more than this.
 #[test]
 fn a_version_that_was_replaced_takes_less_than_180_bytes() {

@@ -164,6 +164,17 @@ fn claiming_takes_the_first_of_the_queue_without_sorting_it() {
 }
 
 #[test]
+fn what_there_was_then_comes_in_order_without_sorting_the_rest_of_a_directory() {
+    let world = World::new();
+    world.put("a/b/c", &stored(1));
+    let plans = plans(&world.ledger, || {
+        world.ledger.count_then(world.mirror, &at("a"), 1).expect("counted");
+    });
+    let (_, steps) = plans.iter().find(|(sql, _)| sql.contains("FROM history h")).expect("the query for that time");
+    assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+}
+
+#[test]
 fn claiming_beside_a_change_reads_its_own_directory_and_no_other() {
     let world = World::new();
     world.push(&at("a"), Urgency::Event);
