@@ -194,7 +194,12 @@ impl Run<'_> {
             if matches!(summary.ended_by, Some(EndedBy::Stopped | EndedBy::Full(_))) {
                 listing.abort();
             }
-            let listed = listing.await.unwrap_or_else(|_| Ok(Default::default()));
+            let listed = match listing.await {
+                Ok(listed) => listed,
+                Err(broken) if broken.is_cancelled() => Ok(Default::default()),
+                // What was not listed is not there, and nobody was told.
+                Err(broken) => return Err(std::io::Error::other(broken).into()),
+            };
             reach.leave().await;
             Ok::<_, Failure>(Some((summary, listed)))
         });

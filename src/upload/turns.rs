@@ -14,7 +14,7 @@ use crate::mirror::MirrorPath;
 
 /// Whoever has its turn for longer is held up, by a share that hangs for instance, and the others go on without it. To look
 /// at a file and to take its neighbours is a matter of a millisecond.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 type Directory = (MirrorId, MirrorPath);
 

@@ -139,10 +139,12 @@ impl Uploader {
             if !looked.may_have_company() {
                 turn = None;
             }
-            self.prepare(errand, folder, &claim, looked).await
+            self.prepare(errand, folder, &claim, looked, &mut turn).await
         };
         // A fault of ours in one file must not end the work on all others (F4).
         let prepared = AssertUnwindSafe(prepare).catch_unwind().await;
+        // The others do not wait until it is recorded.
+        let turn = turn.filter(|_| matches!(prepared, Ok(Ok(Prepared::ToSend(..)))));
         let ending = match prepared {
             Ok(Ok(Prepared::Ended(ending))) => ending,
             Ok(Ok(Prepared::ToSend(root, file))) => {
@@ -241,13 +243,15 @@ impl Uploader {
         }
     }
 
-    /// Does an errand up to its end, or to where its file is to be sent.
+    /// Does an errand up to its end, or to where its file is to be sent. `turn`: to gather beside it, which ends if it takes
+    /// longer than a look.
     pub(super) async fn prepare(
         &self,
         errand: Errand<'_>,
         folder: &Arc<Folder>,
         claim: &Claim,
         Looked { root, look, is_included }: Looked,
+        turn: &mut Option<Turn>,
     ) -> Result<Prepared, Trouble> {
         if is_included && let Observed::File(stat) = look.observed {
             match self.whose_name(folder, &root, claim)? {
@@ -272,6 +276,7 @@ impl Uploader {
                     return Ok(Prepared::Ended(errand.descended(self.descend(folder, &claim.path).await)??));
                 }
                 Next::Compare(file, known) => {
+                    *turn = None;
                     let read_from = self.queue.clock().timestamp();
                     let (root, path, stat) = (Arc::clone(&root), claim.path.clone(), file.stat);
                     let read = blocking(move || Reading::open(&root, &path, stat)?.hash()).await;
