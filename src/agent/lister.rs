@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::is_quiet;
-use crate::ledger::{LedgerError, ManifestRow, MirrorRow};
+use crate::ledger::{LedgerError, ManifestRow, Millis, MirrorRow};
 use crate::manifest::{PublishError, Published, Publisher};
 use crate::mirror::Sessions;
 use crate::upload::{Folder, Stop, Uploader};
@@ -81,18 +81,8 @@ impl Lister {
             .ledger()
             .with(move |ledger| {
                 let last = ledger.manifest(id)?;
-                let stored = ledger.counts(id)?.stored.files;
-                let is_due = match &last {
-                    None => stored > 0,
-                    Some(last) => {
-                        // A file that went and another that came make no other number, but the second was stored since.
-                        let is_another = last.files != stored
-                            || ledger.last_stored_at(id)?.is_some_and(|at| at >= last.published_at);
-                        // By a clock that was ahead, and is not to be waited for.
-                        let is_ahead = last.published_at > now;
-                        is_ahead || is_another && now.saturating_sub(last.published_at) >= every
-                    }
-                };
+                let stored = (ledger.counts(id)?.stored.files, ledger.last_stored_at(id)?);
+                let is_due = is_due(last.as_ref(), stored, now, every);
                 let mirror = ledger.active_mirrors()?.into_iter().find(|mirror| mirror.id == id && is_due);
                 Ok(mirror.map(|mirror| (mirror, last)))
             })
@@ -114,5 +104,36 @@ impl Lister {
         let (id, row) = (mirror.id, ManifestRow { hash, digest, files, bytes, published_at: now, sealed });
         self.uploader.queue.with_room(move |ledger| ledger.set_manifest(id, &row)).await?;
         Ok(())
+    }
+}
+
+/// Whether a list of what is stored, so many files, the last of them then, is to take the place of the `last` one: that tells
+/// something else, and is `every` milliseconds old.
+fn is_due(last: Option<&ManifestRow>, (files, last_at): (u64, Option<Millis>), now: Millis, every: Millis) -> bool {
+    let Some(last) = last else { return files > 0 };
+    // A file that went and another that came make no other number, but the second was stored since.
+    let is_another = last.files != files || last_at.is_some_and(|at| at >= last.published_at);
+    // By a clock that was ahead, and is not to be waited for.
+    let is_ahead = last.published_at > now;
+    is_ahead || is_another && now.saturating_sub(last.published_at) >= every
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::{Cid, Digest};
+
+    #[test]
+    fn a_list_is_stored_if_it_would_tell_something_else_and_the_last_one_is_old_enough() {
+        let hash = Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").expect("a CID");
+        let last = ManifestRow { hash, digest: Digest::of(b""), files: 3, bytes: 9, published_at: 5_000, sealed: None };
+        let due = |files, last_at, now| is_due(Some(&last), (files, Some(last_at)), now, 1_000);
+        assert!(!due(3, 4_999, 1_000_000), "nothing has changed");
+        for (files, last_at) in [(4, 5_500), (2, 4_000), (3, 5_500), (3, 5_000)] {
+            assert!(!due(files, last_at, 5_999), "{files} {last_at}: too soon");
+            assert!(due(files, last_at, 6_000), "{files} {last_at}");
+        }
+        assert!(due(3, 4_000, 4_999), "its time has not come yet, by a clock that was ahead");
+        assert!(is_due(None, (1, None), 0, 1_000) && !is_due(None, (0, None), 0, 1_000), "the first one");
     }
 }
