@@ -132,7 +132,9 @@ bug "an upload that waits for its turn counts as one that stands still" src/dsto
 bug "senseless answers need not come in a row to give a file up" src/upload/errand.rs \
   'if was_nonsense == is_nonsense { self.claim.breaks } else { 0 }' 'if was_nonsense == is_nonsense { self.claim.breaks } else { self.claim.attempts }'
 bug "files of a session go as they are, though they should be encrypted" src/upload/porter.rs \
-  '.send(recipients.map(Sealer::new), take)?' '.send(recipients.map(Sealer::new).filter(|_| false), take)?' encrypt::
+  'match recipients.map(Sealer::new) {' 'match recipients.map(Sealer::new).filter(|_| false) {' encrypt::
+bug "what dStor holds encrypted counts as public" src/mirror/guard.rs \
+  'None | Some(Recorded { is_sealed: true, .. }) => false,' 'None => false,' held::
 bug "who can encrypt can give another file in an encrypted one's place" src/restore/landing.rs \
   'let came = Came { digest: landed.as_ref().map(|(_, digest, _)| *digest), is_longer, is_page };' \
   'let came = Came { digest: landed.as_ref().map(|_| wanted.digest), is_longer, is_page };' encrypt::
