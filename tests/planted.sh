@@ -124,7 +124,7 @@ bug "a person is told of what is over in a moment" src/mirror/alarm.rs \
 bug "the heartbeat goes on though files wait" src/agent/alerter.rs \
   'if !is_stored || status.needs_attention() {' 'if is_stored && status.needs_attention() {' alerts::
 bug "the agent stores a list of files that has not changed" src/agent/lister.rs \
-  'is_another && now' 'now' manifest::
+  'is_another && now' 'now'
 bug "no limit holds between midnight and the first of the timetable" src/mirror/rate.rs \
   'begun.or(self.entries.last()).and_then' 'begun.and_then'
 bug "an upload that waits for its turn counts as one that stands still" src/dstor/throttle.rs \
