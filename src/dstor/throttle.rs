@@ -54,3 +54,22 @@ fn minute_of_day() -> MinuteOfDay {
     // At most 23 and 59.
     MinuteOfDay::from(now.hour().unsigned_abs()) * 60 + MinuteOfDay::from(now.minute().unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    // E6: whoever watches an upload for standing still has to know that it is we who hold it back.
+    #[tokio::test]
+    async fn who_waits_for_its_turn_gives_signs_meanwhile() {
+        let throttle = Throttle::new(Timetable::always(2048)).expect("a limit");
+        let signs = AtomicU32::new(0);
+        // Each second's worth waits for the one before.
+        for _ in 0..3 {
+            throttle.take(2048, || _ = signs.fetch_add(1, Ordering::Relaxed)).await;
+        }
+        assert!(signs.into_inner() > 0);
+    }
+}

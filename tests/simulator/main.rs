@@ -3,7 +3,7 @@
 //! the same run, and a million of them fit into minutes.
 //!
 //! `SIMULATOR_SEEDS=1000000 cargo test --release --test simulator -- --nocapture` runs more than by default;
-//! `SIMULATOR_SEED=…` tells the story of one.
+//! `SIMULATOR_SEED=…` tells the story of one, and `SIMULATOR_FROM=…` is where to begin.
 
 mod deeds;
 mod disk;
