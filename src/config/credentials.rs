@@ -163,7 +163,7 @@ fn alone(given: &str, missing: &str) -> ConfigError {
 fn secret(path: &Path, name: &'static str) -> Result<String, ConfigError> {
     Guarded::Secret(name).read(path)?.ok_or_else(|| {
         ConfigError::new(format!("{name} {} does not exist", quoted(path)))
-            .with_hint("`dstor-sync login` writes it; or correct the path in the config")
+            .with_hint("`dstor-sync login` writes it; or correct the path in the configuration")
     })
 }
 
@@ -389,7 +389,7 @@ mod tests {
         world.files = CredentialFiles::ApiKey(world.path("my key"));
         insta::assert_snapshot!(world.refusal(), @r"
         the API key file `TOP/my key` does not exist
-          hint: `dstor-sync login` writes it; or correct the path in the config
+          hint: `dstor-sync login` writes it; or correct the path in the configuration
         ");
         world.write("my key", "hunter2");
         fs::set_permissions(world.path("my key"), Permissions::from_mode(0o644)).expect("ours");

@@ -15,7 +15,7 @@ use super::units::{duration_text, parse_a_day, parse_duration, parse_size};
 
 /// Every key there is, by section.
 const KNOWN: [(&str, &[&str]); 9] = [
-    ("the config", &["dstor", "mirror", "watch", "upload", "encrypt", "verify", "manifest", "alerts"]),
+    ("the configuration", &["dstor", "mirror", "watch", "upload", "encrypt", "verify", "manifest", "alerts"]),
     ("[dstor]", &["url", "ca_file", "api_key_file", "email", "password_file", "token_lifetime"]),
     (
         "[[mirror]]",
@@ -117,7 +117,7 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     /// The document itself.
     pub(super) fn top(table: &'a Spanned<DeTable<'a>>, problems: &mut Problems<'_>) -> Self {
-        Self::known("the config", table.get_ref(), 0, problems)
+        Self::known("the configuration", table.get_ref(), 0, problems)
     }
 
     /// The section with this table; notes keys that nobody knows.
@@ -219,7 +219,8 @@ impl<'a> Section<'a> {
     ) -> Option<Found<u64>> {
         let Found { value, at } = self.value(key)?;
         let Some(number) = value.as_integer() else {
-            problems.note(at, self.wrong(key, value, "a whole number"));
+            let hint = format!("write it without quotes: a number from {} to {}", range.start(), range.end());
+            problems.note(at, self.wrong(key, value, "a whole number").with_hint(hint));
             return None;
         };
         let parsed = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|value| range.contains(value));

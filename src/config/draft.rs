@@ -94,9 +94,9 @@ fn line_of<'a>(lines: &'a mut [String], key: &str) -> &'a mut String {
 
 fn path_text(path: &Path) -> Result<String, ConfigError> {
     let Some(path) = path.to_str() else {
-        let message = format!("the path {} is not UTF-8, and a config cannot hold it", quoted(path));
+        let message = format!("the path {} is not UTF-8, and a configuration cannot hold it", quoted(path));
         return Err(ConfigError::new(message)
-            .with_hint(format!("rename it, or do without a config: `dstor-sync run {}`", plain(path))));
+            .with_hint(format!("rename it, or do without a configuration: `dstor-sync run {}`", plain(path))));
     };
     Ok(text(path))
 }
@@ -205,7 +205,7 @@ mod tests {
         let mut draft = draft("/a");
         draft.path = Path::new(std::ffi::OsStr::from_bytes(b"/a/\xff")).to_owned();
         let error = draft.text().expect_err("it is refused");
-        assert_eq!(error.to_string(), r"the path `/a/\xff` is not UTF-8, and a config cannot hold it");
+        assert_eq!(error.to_string(), r"the path `/a/\xff` is not UTF-8, and a configuration cannot hold it");
         assert!(error.hint().is_some_and(|hint| hint.contains("dstor-sync run")));
     }
 }

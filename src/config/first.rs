@@ -51,7 +51,7 @@ impl Config {
         let is_ours = places::named_config(overrides, environment).is_none();
         let made =
             keep::private_directory(directory).and_then(|()| if is_ours { keep::close(directory) } else { Ok(()) });
-        made.map_err(|cause| cannot_write("the config", &file, cause))?;
+        made.map_err(|cause| cannot_write("the configuration", &file, cause))?;
         if !replaces && file.symlink_metadata().is_ok() {
             return Err(there_is_one(&file));
         }
@@ -74,7 +74,7 @@ impl Config {
         let older = if replaces { Older::IsKept } else { Older::Stays };
         keep::keep(&file, text, older).map_err(|cause| match cause.kind() {
             io::ErrorKind::AlreadyExists if !replaces => there_is_one(&file),
-            _ => cannot_write("the config", &file, cause),
+            _ => cannot_write("the configuration", &file, cause),
         })?;
         Ok(begun)
     }
@@ -169,6 +169,6 @@ pub fn typed_path(text: &str, environment: &Environment) -> Result<PathBuf, Conf
 }
 
 fn there_is_one(file: &Path) -> ConfigError {
-    ConfigError::new(format!("there is a config already: {}", quoted(file)))
-        .with_hint("`--force` replaces it, and keeps it beside the new one")
+    ConfigError::new(format!("there is a configuration already: {}", quoted(file)))
+        .with_hint("`--force` replaces it, and keeps it beside the new one with `.old` at its end")
 }

@@ -34,7 +34,7 @@ pub(super) enum Guarded {
 impl Guarded {
     fn name(self) -> &'static str {
         match self {
-            Self::Config => "the config",
+            Self::Config => "the configuration",
             Self::Authorities => CA_FILE,
             Self::Secret(name) => name,
             Self::Handed => "the credential",
@@ -61,8 +61,11 @@ impl Guarded {
 
     /// Blocking: the file's text; `None` if there is no such file.
     pub(super) fn read(self, path: &Path) -> Result<Option<String>, ConfigError> {
-        let failed =
-            |cause: io::Error| ConfigError::new(format!("cannot read {} {}", self.name(), quoted(path))).because(cause);
+        let failed = |cause: io::Error| {
+            ConfigError::new(format!("cannot read {} {}", self.name(), quoted(path)))
+                .because(cause)
+                .with_hint("correct the path, or let this user read the file")
+        };
         // Without O_NONBLOCK, a FIFO that nobody writes to would hold us for ever.
         let file = match rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -71,18 +74,21 @@ impl Guarded {
         };
         let found = file.metadata().map_err(failed)?;
         if !found.is_file() {
-            return Err(ConfigError::new(format!("{} {} is not a regular file", self.name(), quoted(path))));
+            return Err(ConfigError::new(format!("{} {} is not a regular file", self.name(), quoted(path)))
+                .with_hint("name a file, not a directory or a device"));
         }
         self.check_mode(path, &found)?;
         let mut bytes = Vec::new();
         file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > LARGEST {
-            return Err(ConfigError::new(format!("{} {} is larger than 1 MiB", self.name(), quoted(path))));
+            return Err(ConfigError::new(format!("{} {} is larger than 1 MiB", self.name(), quoted(path)))
+                .with_hint("name the right file: this one is too large to be it"));
         }
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Some(text)),
             // The error holds the bytes: it goes no further, they may be secret.
-            Err(_) => Err(ConfigError::new(format!("{} {} is not text in UTF-8", self.name(), quoted(path)))),
+            Err(_) => Err(ConfigError::new(format!("{} {} is not text in UTF-8", self.name(), quoted(path)))
+                .with_hint("name the right file, or save this one as UTF-8")),
         }
     }
 }
@@ -133,6 +139,6 @@ mod tests {
         fs::write(path("whole"), vec![b'#'; 1024 * 1024]).expect("written");
         assert!(Guarded::Config.read(&path("whole")).expect("fine").is_some());
         assert!(Guarded::Config.read(&path("none")).expect("fine").is_none());
-        assert!(message(&path("latin/x")).starts_with("cannot read the config"));
+        assert!(message(&path("latin/x")).starts_with("cannot read the configuration"));
     }
 }

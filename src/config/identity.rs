@@ -10,6 +10,7 @@ use secrecy::ExposeSecret as _;
 use super::ConfigError;
 use super::error::quoted;
 use super::guarded::Guarded;
+use super::stored::cannot_write;
 use crate::seal::{Identities, NewKey};
 
 const IDENTITY_FILE: &str = "the identity file";
@@ -53,6 +54,6 @@ pub fn keep_identity(file: &Path, key: &NewKey) -> Result<(), ConfigError> {
             ConfigError::new(format!("{} is there already, and a key is never replaced", quoted(file)))
                 .with_hint("name another file; `dstor-sync key show FILE` prints the public key of one that is there")
         }
-        _ => ConfigError::new(format!("cannot write {IDENTITY_FILE} {}", quoted(file))).because(error),
+        _ => cannot_write(IDENTITY_FILE, file, error),
     })
 }

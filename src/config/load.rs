@@ -100,10 +100,10 @@ pub(super) fn service(overrides: &Overrides, environment: &Environment) -> Resul
 
 fn no_config(file: &Path, overrides: &Overrides, environment: &Environment) -> ConfigError {
     if places::named_config(overrides, environment).is_some() {
-        return ConfigError::new(format!("cannot read the config {}: there is no such file", quoted(file)))
+        return ConfigError::new(format!("cannot read the configuration {}: there is no such file", quoted(file)))
             .with_hint("correct the path, or write one there with `dstor-sync init`");
     }
-    ConfigError::new(format!("there is no config: {} does not exist", quoted(file))).with_hint(
+    ConfigError::new(format!("there is no configuration: {} does not exist", quoted(file))).with_hint(
         "write one with `dstor-sync init`, name a directory to mirror, or try `dstor-sync run --sandbox DIR`: it needs \
              no account",
     )
@@ -130,7 +130,7 @@ fn only_this(
     let wanted = Place::of(&given.path);
     let relation = |written: &Written| wanted.to(&Place::of(&written.mirror.path));
     let Some(at) = written.iter().position(|written| relation(written) == Some(Relation::Same)) else {
-        let message = format!("{} is no mirror in the config {}", quoted(&given.path), quoted(file));
+        let message = format!("{} is no mirror in the configuration {}", quoted(&given.path), quoted(file));
         let outer = written.iter().find(|written| relation(written) == Some(Relation::Inside));
         return Err(ConfigError::new(message).with_hint(match outer {
             Some(outer) => format!("it lies in the mirror {}: name that one", quoted(&outer.mirror.path)),
@@ -143,13 +143,15 @@ fn only_this(
     let this = written.swap_remove(at);
     if overrides.remote.is_some() && this.mirror.policy.placement != given.policy.placement {
         let message = format!(
-            "`--remote` asks for {}, but the config {} mirrors {} to {}",
+            "`--remote` asks for {}, but the configuration {} mirrors {} to {}",
             quoted(given.policy.placement.to_string()),
             quoted(file),
             quoted(&this.mirror.path),
             quoted(this.mirror.policy.placement.to_string())
         );
-        return Err(ConfigError::new(message).with_hint("leave `--remote` out, or change `remote` in the config"));
+        return Err(
+            ConfigError::new(message).with_hint("leave `--remote` out, or change `remote` in the configuration")
+        );
     }
     Ok(this)
 }

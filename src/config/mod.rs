@@ -443,7 +443,7 @@ impl Config {
 
     /// The config and the files with secrets, and what each is called.
     fn own_files(&self) -> Vec<(&'static str, &Path)> {
-        let config = self.source.as_deref().map(|file| ("the config", file));
+        let config = self.source.as_deref().map(|file| ("the configuration", file));
         let secret = match &self.dstor.credential_files {
             CredentialFiles::None => None,
             CredentialFiles::ApiKey(file) => Some((credentials::API_KEY_FILE, file.as_path())),

@@ -40,7 +40,7 @@ pub fn config_path(overrides: &Overrides, environment: &Environment) -> Result<P
     let in_directory = directory(environment, HERE, "CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", ".config");
     let directory = in_directory.map_err(|error| {
         error.with_hint(
-            "set HOME, or name the config with `--config FILE` or the environment variable DSTOR_SYNC_CONFIG",
+            "set HOME, or name the configuration with `--config FILE` or the environment variable DSTOR_SYNC_CONFIG",
         )
     })?;
     Ok(directory.join(CONFIG))
@@ -288,7 +288,7 @@ mod tests {
         let state = state_dir(&Overrides::default(), &environment(&[("HOME", "relative")])).expect_err("no home");
         insta::assert_snapshot!(told(config), @r"
         there is no home directory: the environment variable HOME is not set to an absolute path
-        set HOME, or name the config with `--config FILE` or the environment variable DSTOR_SYNC_CONFIG
+        set HOME, or name the configuration with `--config FILE` or the environment variable DSTOR_SYNC_CONFIG
         ");
         insta::assert_snapshot!(told(state), @r"
         there is no home directory: the environment variable HOME is not set to an absolute path

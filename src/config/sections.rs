@@ -66,7 +66,7 @@ pub(super) fn read_text(
             written.extend(reading.mirror(&section, &mut problems).map(|mirror| Written { mirror, place }));
         }
         if !named && overrides.dir.is_none() {
-            let error = ConfigError::new(format!("the config {} names no mirror", quoted(file)));
+            let error = ConfigError::new(format!("the configuration {} names no mirror", quoted(file)));
             problems.note_whole(error.with_hint("add [[mirror]] with path = \"…\", the directory to mirror"));
         }
         config.watch = watch(&top.section("watch", "[watch]", &mut problems), &mut problems);

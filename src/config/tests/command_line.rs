@@ -6,13 +6,13 @@ use super::*;
 fn without_a_config_a_directory_or_a_way_to_one_is_needed() {
     let mut world = World::new();
     insta::assert_snapshot!(world.refusal(), @r"
-    cannot read the config `TOP/c/config.toml`: there is no such file
+    cannot read the configuration `TOP/c/config.toml`: there is no such file
       hint: correct the path, or write one there with `dstor-sync init`
     ");
     world.variables.retain(|(name, _)| *name != "DSTOR_SYNC_CONFIG");
     if cfg!(target_os = "linux") {
         insta::assert_snapshot!(world.refusal(), @r"
-        there is no config: `TOP/home/.config/dstor-sync/config.toml` does not exist
+        there is no configuration: `TOP/home/.config/dstor-sync/config.toml` does not exist
           hint: write one with `dstor-sync init`, name a directory to mirror, or try `dstor-sync run --sandbox DIR`: it needs no account
         ");
     }
@@ -20,7 +20,7 @@ fn without_a_config_a_directory_or_a_way_to_one_is_needed() {
     let named_after_itself = world.config();
     world.overrides.config = Some(world.top.join("none.toml"));
     assert!(
-        world.refusal().starts_with("cannot read the config `TOP/none.toml`"),
+        world.refusal().starts_with("cannot read the configuration `TOP/none.toml`"),
         "a mistyped path is not passed over"
     );
     world.overrides.config = None;
@@ -47,18 +47,18 @@ fn a_directory_on_the_command_line_picks_its_mirror() {
     assert_eq!(paths(world.config()), [world.top.join("docs")]);
     world.overrides.remote = Some("E".into());
     insta::assert_snapshot!(world.refusal(), @r"
-    `--remote` asks for `E`, but the config `TOP/c/config.toml` mirrors `TOP/docs` to `D`
-      hint: leave `--remote` out, or change `remote` in the config
+    `--remote` asks for `E`, but the configuration `TOP/c/config.toml` mirrors `TOP/docs` to `D`
+      hint: leave `--remote` out, or change `remote` in the configuration
     ");
     world.overrides.remote = None;
     world.overrides.dir = Some(world.top.join("music"));
     insta::assert_snapshot!(world.refusal(), @r#"
-    `TOP/music` is no mirror in the config `TOP/c/config.toml`
+    `TOP/music` is no mirror in the configuration `TOP/c/config.toml`
       hint: add it there, as [[mirror]] with path = "TOP/music", or try it with `--sandbox`
     "#);
     world.overrides.dir = Some(world.top.join("docs/a"));
     insta::assert_snapshot!(world.refusal(), @r"
-    `TOP/docs/a` is no mirror in the config `TOP/c/config.toml`
+    `TOP/docs/a` is no mirror in the configuration `TOP/c/config.toml`
       hint: it lies in the mirror `TOP/docs`: name that one
     ");
 }

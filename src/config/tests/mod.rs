@@ -203,13 +203,13 @@ fn every_fault_is_told_at_once_with_file_line_and_key() {
       hint: move it to [watch]
     TOP/c/config.toml:5: `token_lifetime` in [dstor] is a whole number, not a duration
       hint: write it like token_lifetime = "1h"
-    TOP/c/config.toml:6: unknown key `mirrors` in the config; the nearest known key is `mirror`
+    TOP/c/config.toml:6: unknown key `mirrors` in the configuration; the nearest known key is `mirror`
       hint: the keys there are dstor, mirror, watch, upload, encrypt, verify, manifest, alerts
     TOP/c/config.toml:8: `settle` in [watch] is no duration: `soon`
       hint: write it like "2s", "15m" or "1h 30m"; days are hours, and a year is the longest
     TOP/c/config.toml:10: `workers` in [upload] is out of range: `65`
       hint: it goes from 1 to 64
-    the config `TOP/c/config.toml` names no mirror
+    the configuration `TOP/c/config.toml` names no mirror
       hint: add [[mirror]] with path = "…", the directory to mirror
     "#);
 }
@@ -262,7 +262,7 @@ fn what_is_allowed_and_odd_is_warned_of() {
     );
     let told = told(&world.config().warnings()).replace(&world.top.display().to_string(), "TOP");
     insta::assert_snapshot!(told, @r"
-    the mirror `TOP/c` holds the config `TOP/c/config.toml`: it is left out, but copies that an editor makes of it are not
+    the mirror `TOP/c` holds the configuration `TOP/c/config.toml`: it is left out, but copies that an editor makes of it are not
     the mirror `TOP/c` goes to the dStor directory #7 by its number: files in subdirectories are skipped; give `remote` to mirror them too
     the mirror `TOP/photos` holds the API key file `TOP/photos/key`: it is left out, but copies that an editor makes of it are not
     the mirrors `TOP/photos` and `TOP/docs` go to the same dStor directory `photos`: files of the same name take each other's place there

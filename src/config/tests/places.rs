@@ -102,7 +102,7 @@ fn files_that_others_can_touch_are_refused() {
     ");
     world.write("c/config.toml", text, 0o664);
     insta::assert_snapshot!(world.refusal(), @r"
-    others can write the config `TOP/c/config.toml` (mode 0664)
+    others can write the configuration `TOP/c/config.toml` (mode 0664)
       hint: chmod go-w TOP/c/config.toml
     ");
 }

@@ -47,15 +47,15 @@ fn wrong_kinds_of_values_are_told_with_the_right_one() {
         assert!(refusal.starts_with("TOP/c/config.toml:") && refusal.lines().count() == 2, "{lines}: {refusal}");
     }
     insta::assert_snapshot!(refusal("mirror = 1\nwatch = []\n[[dstor]]"), @r"
-    TOP/c/config.toml:1: `mirror` in the config is a whole number, not a list of sections
+    TOP/c/config.toml:1: `mirror` in the configuration is a whole number, not a list of sections
       hint: write each as [[mirror]]
-    TOP/c/config.toml:2: `watch` in the config is a list, not a section
+    TOP/c/config.toml:2: `watch` in the configuration is a list, not a section
       hint: write it as [watch]
-    TOP/c/config.toml:3: `dstor` in the config is a list, not a section
+    TOP/c/config.toml:3: `dstor` in the configuration is a list, not a section
       hint: write it as [dstor]
     ");
     insta::assert_snapshot!(refusal("mirror = [1]"), @r"
-    TOP/c/config.toml:1: `mirror` in the config is a whole number, not a list of sections
+    TOP/c/config.toml:1: `mirror` in the configuration is a whole number, not a list of sections
       hint: write each as [[mirror]]
     ");
 }
@@ -99,7 +99,7 @@ fn a_mirror_has_a_path_and_one_place_on_dstor() {
       hint: mirror the directory it lies in: TOP/c
     ");
     insta::assert_snapshot!(refusal("[watch]"), @r#"
-    the config `TOP/c/config.toml` names no mirror
+    the configuration `TOP/c/config.toml` names no mirror
       hint: add [[mirror]] with path = "…", the directory to mirror
     "#);
     assert!(refusal("mirror = []").contains("names no mirror"));
