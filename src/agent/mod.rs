@@ -48,7 +48,7 @@ pub enum AgentError {
     #[error(transparent)]
     Broke(#[from] Broke),
     /// It was to begin anew with another plan, and a part of it hangs in the system.
-    #[error("a part of it hangs in the system, as on a dead network share, and cannot begin anew")]
+    #[error("a part of the agent hangs in the system, as on a dead network share, and cannot begin anew")]
     Hangs,
 }
 

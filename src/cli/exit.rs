@@ -133,7 +133,13 @@ impl From<AssembleError> for Failure {
             unfit @ AssembleError::Unfit { .. } => {
                 Self::new(Exit::Config, told(&unfit)).with_hint("name one on a disk of this machine, with --state-dir")
             }
-            other => Self::new(Exit::Attention, told(&other)),
+            other @ (AssembleError::StateDir { .. } | AssembleError::Lock(LockError::Io { .. })) => {
+                Self::new(Exit::Attention, told(&other))
+                    .with_hint("let this user write there, or name another directory with --state-dir")
+            }
+            other @ AssembleError::Client(_) => Self::new(Exit::Attention, told(&other)).with_hint(
+                "install this system's CA certificates (the package ca-certificates), or mend SSL_CERT_FILE",
+            ),
         }
     }
 }
@@ -168,7 +174,17 @@ impl From<SyncError> for Failure {
 
 impl From<SandboxError> for Failure {
     fn from(error: SandboxError) -> Self {
-        Self::new(Exit::Attention, told(&error))
+        let hint = match &error {
+            SandboxError::NotLoopback(_) => "choose an address of this machine's own, such as 127.0.0.1:8080",
+            SandboxError::Listen { .. } => {
+                "if another program has that address, choose another one with --listen, such as 127.0.0.1:8080"
+            }
+            SandboxError::InUse { .. } => "stop that one, or name another directory with --store or --state-dir",
+            SandboxError::Store { .. } => {
+                "let this user read and write it, or name another directory with --store or --state-dir"
+            }
+        };
+        Self::new(Exit::Attention, told(&error)).with_hint(hint)
     }
 }
 

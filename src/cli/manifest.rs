@@ -76,7 +76,9 @@ fn the_mirror<'a>(mirrors: &'a [MirrorRow], command: &Publish) -> Result<&'a Mir
             }
         },
         ([only], None) => Ok(only),
-        ([], None) => Err(Failure::new(Exit::Attention, "there is no mirror")),
+        ([], None) => {
+            Err(Failure::new(Exit::Attention, "there is no mirror yet").with_hint("`dstor-sync run DIR` begins one"))
+        }
         ([first, ..], None) => {
             let several = format!("there are {} mirrors, and each has a list of its own", mirrors.len());
             let hint = format!("name one: `dstor-sync manifest publish {}`", shown(&first.settings.path));
@@ -149,8 +151,9 @@ impl From<PublishError> for Failure {
         let said = told(&error);
         match error {
             PublishError::Ledger(error) => error.into(),
-            PublishError::Fault(Fault::Credentials(_)) => Self::new(Exit::Credentials, said)
-                .with_hint("set DSTOR_API_KEY, or `api_key_file` in the configuration"),
+            PublishError::Fault(Fault::Credentials(_)) => Self::new(Exit::Credentials, said).with_hint(
+                "`dstor-sync login` stores others; or set DSTOR_API_KEY, or `api_key_file` in the configuration",
+            ),
             PublishError::Fault(_) => Self::new(Exit::Unreachable, said).with_hint("nothing is lost; try again later"),
             PublishError::Place(_) | PublishError::Broke => Self::new(Exit::Attention, said),
         }

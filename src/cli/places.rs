@@ -62,8 +62,11 @@ pub(super) fn find<'a>(mirrors: &'a [MirrorRow], path: &Path) -> Result<(&'a Mir
         }
     }
     let known: Vec<String> = mirrors.iter().map(|mirror| format!("`{}`", shown(&mirror.settings.path))).collect();
-    let hint =
-        if known.is_empty() { "there is no mirror yet".into() } else { format!("mirrors: {}", known.join(", ")) };
+    let hint = if known.is_empty() {
+        "there is no mirror yet; `dstor-sync run DIR` begins one".into()
+    } else {
+        format!("mirrors: {}", known.join(", "))
+    };
     Err(Failure::new(Exit::Attention, format!("`{}` is in no mirror", shown(path))).with_hint(hint))
 }
 
@@ -74,7 +77,7 @@ pub(super) fn only<'a>(
     named: &[PathBuf],
     (why, command): (&str, &str),
 ) -> Result<(&'a MirrorRow, Vec<MirrorPath>), Failure> {
-    let none = || Failure::new(Exit::Attention, "there is no mirror");
+    let none = || Failure::new(Exit::Attention, "there is no mirror yet").with_hint("`dstor-sync run DIR` begins one");
     if named.is_empty() {
         return match mirrors {
             [only] => Ok((only, vec![MirrorPath::top()])),

@@ -10,8 +10,10 @@ use secrecy::SecretString;
 use crate::config::{Config, CredentialSources, Environment, Upload};
 use crate::dstor::{Authorities, Client, ClientOptions, CredentialSource, Credentials};
 use crate::ledger::AgentLock;
+use crate::plan::AssembleError;
 use crate::sandbox::Sandbox;
 use crate::seal::Recipients;
+use crate::wording::shown;
 
 use super::args::Global;
 use super::exit::{Exit, Failure};
@@ -51,7 +53,12 @@ impl Reach {
         if service == places::SANDBOX {
             let key = if AgentLock::is_held(state_dir) {
                 url = places::open(state_dir)?.agent()?.map(|agent| agent.url).unwrap_or_default();
-                std::fs::read_to_string(state_dir.join("dstor").join("api-key"))?.trim().to_owned()
+                let file = state_dir.join("dstor").join("api-key");
+                let read = std::fs::read_to_string(&file).map_err(|error| {
+                    let what = format!("cannot read the sandbox's API key in `{}`: {error}", shown(&file));
+                    Failure::new(Exit::Attention, what).with_hint("run this as the user that the agent runs as")
+                });
+                read?.trim().to_owned()
             } else {
                 let started = setup::start_sandbox(state_dir).await?;
                 url = started.url();
@@ -78,7 +85,7 @@ impl Reach {
             stall_timeout: upload.stall_timeout,
             authorities,
         };
-        let client = Client::new(options).map_err(|error| Failure::new(Exit::Attention, error.to_string()))?;
+        let client = Client::new(options).map_err(AssembleError::Client)?;
         Ok(Self { client: Arc::new(client), upload, recipients, sandbox })
     }
 

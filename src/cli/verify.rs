@@ -13,6 +13,7 @@ use crate::config::{Config, Environment, Upload};
 use crate::dstor::{Client, ClientOptions};
 use crate::ledger::{AgentLock, Entry, EntryState, Found, Ledger, Millis, MirrorId, MirrorRow, Proof, Readable};
 use crate::mirror::{MirrorPath, State};
+use crate::plan::AssembleError;
 use crate::sandbox::Sandbox;
 use crate::upload::{Clock, Gate, Stop};
 use crate::verify::{Asked, EndedBy, LOOK_AT, NAMES_OTHERWISE, Pass, Share, names_otherwise};
@@ -244,7 +245,7 @@ impl Run<'_> {
             stall_timeout,
             authorities,
         })
-        .map_err(|error| Failure::new(Exit::Attention, error.to_string()))?;
+        .map_err(AssembleError::Client)?;
         let (gate, scopes) = (Gate::new(workers), self.scopes.clone());
         let pass = Pass {
             scopes: &scopes,

@@ -110,7 +110,7 @@ fn directory(dir: &Path) -> Check {
             return Check::ok(STATE, format!("`{path}` is not there yet; the first run makes it"));
         }
         Err(error) => {
-            let hint = "ask as the user whom the agent runs as";
+            let hint = "run this as the user that the agent runs as";
             return Check::bad(STATE, Needs::Hands, format!("cannot look at `{path}`: {error}"), hint);
         }
     };
@@ -119,7 +119,8 @@ fn directory(dir: &Path) -> Check {
         return Check::bad(STATE, Needs::Config, format!("`{path}` is on {kind}, where the ledger would break"), hint);
     }
     if rustix::fs::accessat(CWD, dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()).is_err() {
-        let hint = format!("ask as the user whom the agent runs as, or give it to this one: `ls -ld {path}`");
+        let hint =
+            format!("run this as the user that the agent runs as, or give the directory to this one: `ls -ld {path}`");
         return Check::bad(STATE, Needs::Hands, format!("this user cannot write in `{path}`"), hint);
     }
     let mode = found.mode() & 0o777;

@@ -36,7 +36,7 @@ pub struct ClientOptions {
 
 /// The client cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make an HTTP client")]
+#[error("no secure connection (TLS) can be made")]
 pub struct ClientError(#[source] reqwest::Error);
 
 /// dStor, as seen from here. Shared by all workers.

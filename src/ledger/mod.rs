@@ -182,7 +182,7 @@ impl LedgerError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::None(_) => "start `dstor-sync run` first, or name its state directory with --state-dir".into(),
-            Self::Forbidden { .. } => "ask as the user whom the agent runs as".into(),
+            Self::Forbidden { .. } => "run this as the user that the agent runs as".into(),
             Self::Foreign(path) => format!("move `{}` away, or choose another --state-dir", path.display()),
             Self::Older(_) => "start the agent again, with this version: that brings the ledger up to date".into(),
             Self::Newer { .. } => "use the newer dstor-sync, or another --state-dir".into(),
@@ -199,7 +199,8 @@ impl LedgerError {
                 "that is a fault in dstor-sync itself: start it again, and please report it, with the log, which says where"
                     .into()
             }
-            Self::Sqlite(_) | Self::Migration(_) | Self::Unwritable { .. } | Self::Nonsense(_) => return None,
+            Self::Unwritable { .. } => "let this user write there, or choose another --state-dir".into(),
+            Self::Sqlite(_) | Self::Migration(_) | Self::Nonsense(_) => return None,
         })
     }
 }

@@ -82,7 +82,7 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The address is not one of this machine's own.
-    #[error("the sandbox does not listen on {0}: it is for this machine only; use an address such as 127.0.0.1:8080")]
+    #[error("the sandbox does not listen on {0}: it is for this machine only")]
     NotLoopback(SocketAddr),
     /// Nothing can listen there.
     #[error("cannot listen on {address}")]
@@ -93,7 +93,7 @@ pub enum SandboxError {
         source: io::Error,
     },
     /// Another sandbox has the directory.
-    #[error("another sandbox is using `{}`; stop it, or use another directory", store.display())]
+    #[error("another sandbox is using `{}`", store.display())]
     InUse {
         /// The directory.
         store: PathBuf,
