@@ -133,7 +133,7 @@ async fn where_all_is_well_it_says_so_changes_nothing_and_tells_no_secret() {
     agent.kill();
     let found = examine(&world, &["--offline"]);
     found.assert_bad(&["agent"], 1);
-    assert!(found.told("agent").contains("ended without a word; its last word is of "), "{}", found.told("agent"));
+    assert!(found.told("agent").contains("ended unexpectedly; its last word is of "), "{}", found.told("agent"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

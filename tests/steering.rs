@@ -41,7 +41,7 @@ async fn a_pause_holds_over_restarts_and_ends_by_itself() {
     assert_eq!(world.run(&["sync"]).code, 0);
     let said = world.run(&["pause", "--for", "1h"]);
     assert_eq!(said.code, 3, "{}", said.stderr);
-    assert!(said.stderr.contains("the agent is not running; the next one that starts does so"), "{}", said.stderr);
+    assert!(said.stderr.contains("the agent is not running; this takes effect when one starts"), "{}", said.stderr);
     world.write("f", "1");
     let agent = world.start();
     world.until("the first scan is through", || world.status()["agent"]["state"] == "running").await;

@@ -1,6 +1,6 @@
 //! `accept`: a person's word that files which are suddenly empty are meant to be.
 
-use crate::ledger::Ledger;
+use crate::ledger::{AgentLock, Ledger};
 use crate::plan::LEDGER;
 use crate::wording::{files, shown};
 
@@ -27,6 +27,9 @@ pub(super) fn run(global: &Global, command: &Emptied, output: &Output) -> Result
         } else {
             output.line(format_args!("`{}`: {} will be uploaded empty", shown(path), files(accepted)));
         }
+    }
+    if !AgentLock::is_held(&state_dir) {
+        output.note("note: the agent is not running; this takes effect when one starts");
     }
     Ok(exit)
 }

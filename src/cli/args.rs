@@ -252,10 +252,10 @@ pub(super) enum Command {
     Sandbox(Sandbox),
 }
 
-/// For the commands that read: whose ledger.
+/// For the commands about an agent and its ledger: which one.
 #[derive(Args)]
 pub(super) struct Which {
-    /// Read the ledger of `run --sandbox`
+    /// The agent of `run --sandbox`, and its ledger
     #[arg(long)]
     pub(super) sandbox: bool,
 }

@@ -1,6 +1,6 @@
 //! `root accept`: a person's word that the directory at a mirror's path is the mirror.
 
-use crate::ledger::Ledger;
+use crate::ledger::{AgentLock, Ledger};
 use crate::local::{OpenRoot, Tree as _};
 use crate::plan::LEDGER;
 use crate::wording::shown;
@@ -25,6 +25,7 @@ pub(super) fn accept(global: &Global, command: &Accept, output: &Output) -> Resu
             .with_hint("mount its disk, or make the directory"));
     };
     Ledger::open_for_a_word(&state_dir.join(LEDGER))?.believe_root(mirror.id, Some(root.identity()))?;
-    output.line(format_args!("`{name}` is the mirror's directory from now on; the agent looks at it within seconds"));
+    let when = if AgentLock::is_held(&state_dir) { "within seconds" } else { "when it starts: it is not running" };
+    output.line(format_args!("`{name}` is the mirror's directory from now on; the agent looks at it {when}"));
     Ok(Exit::Fine)
 }

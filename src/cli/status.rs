@@ -159,10 +159,8 @@ fn mirror_lines(mirror: &MirrorStatus, status: &Status, now: Millis, output: &Ou
         lines.push(format!("         {}", others.join(", ")));
     }
     if counts.secrets > 0 {
-        lines.push(format!(
-            "         {} held, not uploaded: they look like secrets; `ls --state skipped` and `why PATH` tell more",
-            files(counts.secrets)
-        ));
+        lines.push(format!("         {} held, not uploaded: they look like secrets;", files(counts.secrets)));
+        lines.push("         `dstor-sync ls --state skipped` lists them".to_owned());
     }
     lines
 }
@@ -202,12 +200,14 @@ pub(super) fn answer(status: &Status, now: Millis) -> (String, Tone) {
     if !status.is_alive() {
         let left = if waiting > 0 { format!("; {waiting} waiting") } else { String::new() };
         return match status.agent.state {
-            "dead" => (format!("not running: the agent ended without a word{left}"), Tone::Bad),
+            "dead" => (format!("not running: the agent ended unexpectedly{left}"), Tone::Bad),
             _ => (format!("not running{left}"), Tone::Busy),
         };
     }
     match status.dstor.auth {
-        "refused" => return ("needs you: dStor refuses the credentials; give it new ones".into(), Tone::Bad),
+        "refused" => {
+            return ("needs you: dStor refuses the credentials; `dstor-sync login` stores others".into(), Tone::Bad);
+        }
         "missing" => {
             let hint = "`dstor-sync login` stores them";
             return (format!("needs you: there are no credentials; {hint}"), Tone::Bad);
@@ -215,7 +215,10 @@ pub(super) fn answer(status: &Status, now: Millis) -> (String, Tone) {
         _ => {}
     }
     if let Some(why) = &status.agent.config_error {
-        return (format!("needs you: the new configuration cannot be used, the old one is: {}", shown(why)), Tone::Bad);
+        return (
+            format!("needs you: the new configuration cannot be used: {}; the old one goes on", shown(why)),
+            Tone::Bad,
+        );
     }
     if !missing.is_empty() {
         return (format!("needs you: missing: {}", missing.join(", ")), Tone::Bad);

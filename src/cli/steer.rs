@@ -85,7 +85,7 @@ fn tell(
     if AgentLock::is_held(&state_dir) {
         return Ok(exit);
     }
-    output.note("the agent is not running; the next one that starts does so");
+    output.note("note: the agent is not running; this takes effect when one starts");
     if let Some(other) = places::other_agent(&state_dir) {
         output.note(format_args!("hint: {other}"));
     }

@@ -55,7 +55,8 @@ pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Ex
             return Ok(Exit::Fine);
         }
         if is_settled {
-            return Err(Failure::new(Exit::Attention, format!("{} stored without a proof", files(unproved))));
+            return Err(Failure::new(Exit::Attention, format!("{} stored without a proof", files(unproved)))
+                .with_hint("`dstor-sync verify --read` proves them by reading them back"));
         }
         if !is_alive {
             let why = if is_missing { "a mirror's directory is missing".into() } else { still(waiting.max(unseen)) };
@@ -78,6 +79,7 @@ pub(super) fn run(global: &Global, command: &Wait, output: &Output) -> Result<Ex
                 let why =
                     if is_missing { "a mirror's directory is missing".into() } else { still(waiting.max(unseen)) };
                 output.note(format_args!("error: timed out; {why}"));
+                output.note("hint: `dstor-sync status` tells why");
                 return Ok(Exit::TimedOut);
             }
             rest_until(rest.min(left), &stop);
@@ -150,10 +152,16 @@ fn look_at(
         progress.is_missing = true;
         return Ok(());
     };
-    let observed = root.look(path)?.observed;
+    let unreadable = |error: std::io::Error| {
+        Failure::new(Exit::Attention, format!("cannot look at `{}`: {error}", shown(given)))
+            .with_hint("let this user read it, and enter the directories above it; it waits until then")
+    };
+    let observed = root.look(path).map_err(unreadable)?.observed;
     let folder = Folder::new(mirror.id, &mirror.settings, String::new());
     let cannot = |why: &str| Failure::new(Exit::Attention, format!("`{}` will not be stored: {why}", shown(given)));
-    if observed != Observed::Missing && !folder.rules.judge(&root, path, observed.is_directory())?.is_yes() {
+    if observed != Observed::Missing
+        && !folder.rules.judge(&root, path, observed.is_directory()).map_err(unreadable)?.is_yes()
+    {
         return Err(cannot("a rule excludes it").with_hint(format!("`dstor-sync why {}` names it", shown(given))));
     }
     let recorded = ledger.recorded(mirror.id, path)?;
@@ -173,7 +181,9 @@ fn look_at(
         (Observed::Directory, _) => look_below(ledger, mirror, path, stop, progress),
         (Observed::Missing, Decision::Nothing) if recorded.is_none() => Err(cannot("there is no such file")),
         (Observed::Other(..), Decision::Nothing) => Err(cannot("it is not a file")),
-        (Observed::File(_), Decision::Nothing) if admitted.is_err() => Err(cannot("it is skipped")),
+        (Observed::File(_), Decision::Nothing) if admitted.is_err() => {
+            Err(cannot("it is skipped").with_hint(format!("`dstor-sync why {}` tells why", shown(given))))
+        }
         (_, Decision::Nothing) => Ok(()),
         _ => {
             progress.unseen += 1;
@@ -204,6 +214,10 @@ fn look_below(
             Ok(())
         }
         Err(ReconcileError::Ledger(error)) => Err(error.into()),
-        Err(ReconcileError::Unreadable(error)) => Err(error.into()),
+        Err(ReconcileError::Unreadable(error)) => {
+            let place = top.under(&mirror.settings.path);
+            Err(Failure::new(Exit::Attention, format!("cannot read the directory `{}`: {error}", shown(place)))
+                .with_hint("let this user read and enter it"))
+        }
     }
 }

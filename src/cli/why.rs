@@ -27,12 +27,14 @@ pub(super) fn run(global: &Global, command: &Why, output: &Output) -> Result<Exi
         }
     };
     let folder = Folder::new(mirror.id, &mirror.settings, String::new());
-    let look = root.look(&path).map_err(|error| {
+    let unreadable = |error: std::io::Error| {
         Failure::new(Exit::Attention, format!("cannot look at `{name}`: {error}"))
-            .with_hint("a directory above it cannot be entered by this user; what is in it waits until it can")
-    })?;
+            .with_hint("let this user read it, and enter the directories above it; it waits until then")
+    };
+    let look = root.look(&path).map_err(unreadable)?;
     if look.observed != Observed::Missing
-        && let Included::No(rule) = folder.rules.judge(&root, &path, look.observed.is_directory())?
+        && let Included::No(rule) =
+            folder.rules.judge(&root, &path, look.observed.is_directory()).map_err(unreadable)?
     {
         output.line(format_args!("{name}: excluded by the rule {rule}"));
         return Ok(Exit::Fine);
@@ -132,7 +134,8 @@ fn unknown(
 ) -> Result<Exit, Failure> {
     match observed {
         Observed::Missing => {
-            return Err(Failure::new(Exit::Attention, format!("`{name}` does not exist, and nothing is known of it")));
+            return Err(Failure::new(Exit::Attention, format!("`{name}` does not exist, and nothing is known of it"))
+                .with_hint("correct the path; `dstor-sync ls` lists what is known"));
         }
         Observed::Directory => {
             let (mut settled, mut waiting, mut failed) = (0_u64, 0_u64, 0_u64);

@@ -209,7 +209,7 @@ fn agent(dir: &Path, known: Option<&Known>) -> Check {
     if agent.state == "dead" {
         let hint = "start it again: `dstor-sync run`, or its service. If nobody killed it and power did not fail, look \
                     into its log";
-        return Check::bad(AGENT, Needs::Hands, format!("it ended without a word{as_of}"), hint);
+        return Check::bad(AGENT, Needs::Hands, format!("it ended unexpectedly{as_of}"), hint);
     }
     Check::warn(AGENT, format!("none runs{as_of}"), "start it: `dstor-sync run`, or its service")
 }
