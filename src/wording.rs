@@ -117,7 +117,13 @@ pub fn bytes(amount: u64) -> String {
 /// `1 file`, `2 files`.
 #[must_use]
 pub fn files(count: u64) -> String {
-    format!("{count} {}", if count == 1 { "file" } else { "files" })
+    counted(count, "file", "files")
+}
+
+/// So many of something, by the word for one of them or for any other number.
+#[must_use]
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A length of time in the two units that matter: `40 s`, `3 min`, `2 h 5 min`.
@@ -162,7 +168,7 @@ mod tests {
         assert_eq!([bytes(0), bytes(1536), bytes(5 << 30)], ["0 B", "1.5 KiB", "5.0 GiB"]);
         let spans = [1, 119, 120, 7500, 400_000].map(|seconds| span(Duration::from_secs(seconds)));
         assert_eq!(spans, ["1 s", "119 s", "2 min", "2 h 5 min", "4 days"]);
-        assert_eq!(files(1), "1 file");
+        assert_eq!([files(1), files(0), counted(2, "hash", "hashes")], ["1 file", "0 files", "2 hashes"]);
     }
 
     #[test]

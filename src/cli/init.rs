@@ -9,7 +9,7 @@ use crate::config::{
 };
 use crate::ledger::AgentLock;
 use crate::local::{RuleBook, Survey, most_watches};
-use crate::wording::{bytes, shown};
+use crate::wording::{bytes, counted, shown};
 
 use super::args::{Global, Init};
 use super::ask::Asker;
@@ -199,7 +199,11 @@ impl First<'_> {
         out.line("");
         out.line(format_args!("mirror       {}", shown(&mirror.path)));
         out.line(format_args!("             → {} on {}", mirror.policy.placement, url.as_str().trim_end_matches('/')));
-        out.line(format_args!("files        {count} ({}) in {directories} {}", bytes(size), plural(directories)));
+        out.line(format_args!(
+            "files        {count} ({}) in {}",
+            bytes(size),
+            counted(directories, "directory", "directories")
+        ));
         out.line(format_args!(
             "left out     {excluded} by rules; {skipped} never sent: links, pipes, too large and the like"
         ));
@@ -256,8 +260,4 @@ impl First<'_> {
         out.line("and see how far it is, from another terminal:");
         out.line(format_args!("  dstor-sync{flags} status"));
     }
-}
-
-fn plural(directories: u64) -> &'static str {
-    if directories == 1 { "directory" } else { "directories" }
 }

@@ -110,14 +110,14 @@ fn in_no_file(given: Given) -> Given {
 fn fits(given: &Given, named: &CredentialFiles) -> Result<(), Failure> {
     let (what, hint) = match (given, named) {
         (Given::Key(_), CredentialFiles::Login { .. }) => {
-            ("a login, and this is an API key", "leave the flag out to give the password, or change [dstor] in it")
+            ("a login, and this is an API key", "leave the flag out to give the password, or change [dstor] there")
         }
         (Given::Login { .. }, CredentialFiles::ApiKey(_)) => (
             "a file with an API key, and this is a login",
-            "leave `--email` out to give a key, or change [dstor] in it",
+            "leave `--email` out to give a key, or change [dstor] there",
         ),
         (Given::Login { email, .. }, CredentialFiles::Login { email: named, .. }) if email != named => {
-            ("another e-mail address", "give that one, or change `email` in it")
+            ("another e-mail address", "give that one, or change `email` there")
         }
         _ => return Ok(()),
     };
@@ -183,8 +183,12 @@ pub(super) fn logout(global: &Global, output: &Output) -> Result<Exit, Failure> 
     match in_keyring {
         Ok(_) => Ok(Exit::Fine),
         Err(error) => {
+            let hint = match error {
+                KeyringError::Locked => "unlock it in the desktop's settings, then `dstor-sync logout` once more",
+                KeyringError::Absent | KeyringError::Failed(_) => "`dstor-sync logout` once more when it works",
+            };
             Err(Failure::new(Exit::Attention, format!("{}; what is in it was left", shown(error.to_string())))
-                .with_hint("unlock it in the desktop's settings, and log out once more"))
+                .with_hint(hint))
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::manifest::{FetchError, Fetched, PublishError, Published, Publisher, f
 use crate::mirror::{Cid, Fault};
 use crate::plan::LEDGER;
 use crate::upload::{Clock, Gate};
-use crate::wording::{bytes, files, shown, time};
+use crate::wording::{bytes, counted, files, shown, time};
 
 use super::args::{Global, Publish, Show};
 use super::exit::{Exit, Failure, told};
@@ -47,9 +47,10 @@ pub(super) fn publish(global: &Global, command: &Publish, output: &Output) -> Re
     ledger.at_once(|ledger| ledger.set_manifest(mirror.id, &row))?;
     output.line(&hash);
     output.note(format_args!(
-        "{} ({}) in {parts} parts, {sent} of them sent now ({}).",
+        "{} ({}) in {}, {sent} of them sent now ({}).",
         files(count),
         bytes(size),
+        counted(parts, "part", "parts"),
         bytes(sent_bytes)
     ));
     output.note(format_args!(
@@ -103,7 +104,12 @@ pub(super) fn show(global: &Global, command: &Show, output: &Output) -> Result<E
     let (head, parts) = (fetched.head()?, fetched.parts()?);
     output.line(format_args!("mirror   {}", shown(&head.mirror)));
     output.line(format_args!("made     {} by {}", shown(&head.made_at), shown(&head.made_by)));
-    output.line(format_args!("files    {} ({}) in {} parts", files(head.files), bytes(head.bytes), parts.len()));
+    output.line(format_args!(
+        "files    {} ({}) in {}",
+        files(head.files),
+        bytes(head.bytes),
+        counted(parts.len() as u64, "part", "parts")
+    ));
     let proof = if fetched.is_proved { "its hash is that of its bytes" } else { "none" };
     output.line(format_args!("proof    {proof}"));
     output.line(format_args!("form     {}", if fetched.is_sealed { "encrypted" } else { "open to who has its hash" }));

@@ -221,7 +221,7 @@ impl Run<'_> {
             }
         };
         for (part, why) in &unlisted.parts {
-            self.output.note(format_args!("error: the part `{part}` of the manifest is not to be had: {}", shown(why)));
+            self.output.note(format_args!("error: the part `{part}` of the manifest cannot be used: {}", shown(why)));
         }
         if unlisted.files > 0 {
             self.output.note(format_args!(

@@ -138,7 +138,7 @@ impl From<HostError> for Failure {
             HostError::NoUser => (Exit::Usage, "name the user with `--user NAME`, or use `sudo` as that user"),
             HostError::Foreign(_) => (
                 Exit::Attention,
-                "remove it, or replace it with `--force`; changes of your own belong into `systemctl edit`",
+                "remove it, or replace it with `--force`; changes of your own belong in `systemctl edit`",
             ),
             HostError::NotInstalled(_) => (Exit::NotRunning, "`dstor-sync service install` first"),
             HostError::File { .. } => (Exit::Attention, "for a service of the machine, be root: `sudo`"),

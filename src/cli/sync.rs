@@ -15,7 +15,7 @@ use crate::mirror::{MirrorPath, Observed, Skip};
 use crate::plan::Plan;
 use crate::sync::{EndedBy, SyncOutcome};
 use crate::upload::{Clock, Folder, Happened, Report, Stop};
-use crate::wording::{bytes, files, shown, span};
+use crate::wording::{bytes, counted, files, shown, span};
 
 use super::args::{Global, Sync};
 use super::exit::{Exit, Failure};
@@ -142,6 +142,9 @@ fn conclude(outcome: &SyncOutcome, progress: &Progress, signal: &signals::Signal
     for (path, why) in &outcome.missing {
         output.note(format_args!("error: the mirror `{}` was not looked at: {why}", shown(path)));
     }
+    if !outcome.missing.is_empty() {
+        output.note("hint: `dstor-sync doctor` tells what to do");
+    }
     match &outcome.ended_by {
         Some(EndedBy::Unreachable(why)) => {
             output.note(format_args!("error: {why}"));
@@ -188,15 +191,16 @@ async fn dry_run(
     for (path, scanned) in crate::sync::preview(plan, state_dir, each, stop.clone()).await? {
         match scanned {
             Ok(summary) => output.line(format_args!(
-                "{}: {} in {} directories ({}), {} to look at.",
+                "{}: {} in {} ({}), {} to look at.",
                 shown(&path),
                 files(summary.files),
-                summary.directories,
+                counted(summary.directories, "directory", "directories"),
                 bytes(summary.bytes),
                 summary.differences
             )),
             Err(why) => {
                 output.note(format_args!("error: the mirror `{}` was not looked at: {why}", shown(&path)));
+                output.note("hint: `dstor-sync doctor` tells what to do");
                 exit = Exit::Attention;
             }
         }

@@ -198,7 +198,7 @@ fn config(patient: &Patient, has_ledger: bool) -> Vec<Check> {
         return vec![Check::warn(
             NAME,
             what,
-            "`dstor-sync run` without a directory needs one; README.md has an example",
+            "`dstor-sync run` without a directory needs one; `dstor-sync init` writes it",
         )];
     }
     errors.iter().map(|error| of_config(NAME, error)).collect()

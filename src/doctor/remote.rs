@@ -98,7 +98,8 @@ fn unusable(error: &ConfigError, needs: Needs) -> Check {
 fn refused(source: &Source) -> Check {
     let hint = match source {
         Source::Keyring => "make a new key in dStor's dashboard, and give it to `dstor-sync login`".to_owned(),
-        Source::ApiKeyVariable | Source::LoginVariables | Source::File(_) => {
+        Source::LoginVariables => format!("try them in dStor's dashboard, and put the right ones into {source}"),
+        Source::ApiKeyVariable | Source::File(_) => {
             format!("make a new key in dStor's dashboard, and put it in the place of this one, in {source}")
         }
     };

@@ -115,7 +115,7 @@ pub(in crate::cli) enum ManifestCommand {
     /// Only what changed in it since the last time is sent. Write the hash down where the machine cannot take it along.
     #[command(after_help = "Examples:\n  dstor-sync manifest publish\n  dstor-sync manifest publish ~/Documents")]
     Publish(Publish),
-    /// Tell what is in a list
+    /// Tell what is in a manifest
     #[command(
         after_help = "Examples:\n  dstor-sync manifest show QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o\n  DSTOR_URL=https://dstor.example dstor-sync manifest show QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o"
     )]

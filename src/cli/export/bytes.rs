@@ -17,7 +17,7 @@ use crate::export::{Car, MOST_ROOTS, Read, Source, sha256sum};
 use crate::ledger::MirrorRow;
 use crate::mirror::{CidBuilder, MirrorPath};
 use crate::upload::Gate;
-use crate::wording::{files, shown};
+use crate::wording::{counted, files, shown};
 
 const OTHERWISE: &str = "dStor cut it otherwise: its hash is not the one that these bytes have here";
 const CLOSED: &str = "it is not here as it was stored, and dStor has it encrypted";
@@ -81,7 +81,11 @@ impl Run<'_> {
         }
         outfile.finish().map_err(failed)?;
         let taken = files(run.tally.taken);
-        run.output.line(format_args!("{taken} in `{}`, under {roots} hashes.", shown(path)));
+        run.output.line(format_args!(
+            "{taken} in `{}`, under {}.",
+            shown(path),
+            counted(roots as u64, "hash", "hashes")
+        ));
         run.output.note(format_args!("hint: `ipfs dag import {}` takes it", shown(path)));
         Ok(run.tell_the_rest())
     }

@@ -224,7 +224,7 @@ impl Run<'_> {
                 (unknown, "without an answer"),
                 (failed, "not written"),
                 (not_stored, "never stored"),
-                (nonsense, "without sense"),
+                (nonsense, "with a record that makes no sense"),
             ] {
                 if *count > 0 {
                     text.push_str(&format!(", {count} {what}"));
