@@ -117,7 +117,7 @@ impl Keeper {
 
     /// The machine slept, or this process was stopped: connections may be dead, and events may have been lost (F8, F9).
     fn woke(&self, length: Duration) {
-        info!(for_s = length.as_secs(), "stood still; scanning");
+        info!(for_s = length.as_secs(), "the machine or the agent stood still; scanning");
         self.uploader.client.reconnect();
         self.scan();
         self.uploader.queue.wake();

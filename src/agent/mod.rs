@@ -110,7 +110,7 @@ async fn plan_after_plan(plan: Plan, state_dir: &Path, mut orders: Orders) -> Re
         let ends = shift.work(&mut orders).await;
         let is_other_plan = matches!(ends, Ends::OtherPlan(_));
         if let Ends::Failed(failed) = &ends {
-            error!(reason = %failed, "it cannot go on; ending");
+            error!(reason = %failed, "the agent cannot go on; ending");
         }
         if !is_other_plan {
             info!("stopping");

@@ -172,8 +172,10 @@ impl Fault {
             Self::Unreachable(why) => format!("dStor cannot be reached: {why}"),
             Self::BrokenOff(why) => format!("the connection to dStor broke during an upload ({why})"),
             Self::Busy { status, .. } => format!("dStor asks to wait (status {status})"),
-            Self::ServerError(status @ 500..) => format!("dStor had an error of its own (status {status})"),
-            Self::ServerError(status) => format!("dStor does not take uploads where it should (status {status})"),
+            Self::ServerError(status @ (404 | 405)) => {
+                format!("dStor does not answer as it should at this address (status {status}); is `url` right?")
+            }
+            Self::ServerError(status) => format!("dStor had an error of its own (status {status})"),
             Self::Credentials(why) => why.clone(),
             Self::Quota(status) => {
                 format!(
