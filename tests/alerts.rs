@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::world::World;
@@ -46,6 +47,9 @@ async fn a_person_is_told_once_that_a_file_failed_and_once_that_none_does_any_mo
     command.env("DSTOR_API_KEY", world.sandbox().api_key());
     let agent = world.start_command(command);
     world.until("it is told", || !kept(&problems).is_empty()).await;
+    // Another configuration makes it no other problem.
+    agent.signal(Signal::HUP);
+    world.until("it works by the new one", || agent.log().contains("reading the configuration again")).await;
     world.sandbox().behave();
     assert_eq!(world.run(&["retry"]).code, 0);
     world.until("its end is told", || !kept(&recoveries).is_empty()).await;

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::{Url, redirect};
@@ -40,6 +41,8 @@ const SECRETS: [&str; 3] = ["DSTOR_API_KEY", "DSTOR_EMAIL", "DSTOR_PASSWORD"];
 
 pub(super) struct Alerter {
     pub(super) alerts: Alerts,
+    /// What was told so far, by this plan or one before it.
+    pub(super) alarm: Arc<Mutex<Alarm>>,
     pub(super) state_dir: PathBuf,
     pub(super) stop: watch::Receiver<Stop>,
 }
@@ -54,7 +57,6 @@ struct Facts<'a> {
 
 impl Alerter {
     pub(super) async fn alert(self) -> Result<(), LedgerError> {
-        let mut alarm = Alarm::new(self.alerts.between);
         // The scan that the last heartbeat was for.
         let (mut beat_for, mut beat_failed_at) = (None, None);
         while self.alerts.is_wanted() && !Stop::within(&self.stop, LOOK).await {
@@ -62,7 +64,11 @@ impl Alerter {
             let read = tokio::task::spawn_blocking(move || Status::read(&state_dir)).await;
             // What the ledger cannot tell now it tells next time.
             let Ok(Ok(status)) = read else { continue };
-            if let Some(alert) = alarm.look(problem(&status), uptime()) {
+            let alert = {
+                let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+                alarm.look(problem(&status), self.alerts.between, uptime())
+            };
+            if let Some(alert) = alert {
                 self.run(alert, &status).await;
             }
             let scanned = last_scan(&status);

@@ -10,7 +10,7 @@ mod prover;
 mod vitals;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use crate::dstor::Client;
 use crate::journal::{Event, Writer};
 use crate::ledger::{AgentState, Auth, DstorFacts, Ledger, LedgerError, Millis};
+use crate::mirror::Alarm;
 use crate::plan::{AssembleError, Hold, LEDGER, Plan, Works};
 use crate::upload::{Broke, Queue, Report, Stop, TaskFailure, Tasks, Uploader};
 
@@ -105,8 +106,10 @@ async fn plan_after_plan(plan: Plan, state_dir: &Path, mut orders: Orders) -> Re
     let mut plan = plan;
     let journal = Writer::start(state_dir);
     journal.note(Event::Started, None);
+    // A person who was told of a problem is told of its end, whatever plan holds by then.
+    let alarm = Arc::default();
     let result = loop {
-        let mut shift = Shift::begin(&plan, client, &hold, state_dir, &journal, &orders).await?;
+        let mut shift = Shift::begin(&plan, client, &hold, state_dir, &journal, &alarm, &orders).await?;
         let ends = shift.work(&mut orders).await;
         let is_other_plan = matches!(ends, Ends::OtherPlan(_));
         if let Ends::Failed(failed) = &ends {
@@ -174,6 +177,7 @@ impl Shift {
         hold: &Hold,
         state_dir: &Path,
         journal: &Arc<Writer>,
+        alarm: &Arc<Mutex<Alarm>>,
         orders: &Orders,
     ) -> Result<Self, LedgerError> {
         let (end, ended) = watch::channel(Stop::Go);
@@ -229,7 +233,12 @@ impl Shift {
             stop: ended.clone(),
         };
         tasks.spawn("the prover", prover.prove());
-        let alerter = Alerter { alerts: plan.alerts.clone(), state_dir: state_dir.to_owned(), stop: ended };
+        let alerter = Alerter {
+            alerts: plan.alerts.clone(),
+            alarm: Arc::clone(alarm),
+            state_dir: state_dir.to_owned(),
+            stop: ended,
+        };
         tasks.spawn("the alerter", alerter.alert());
         orders.vitals.watch(&uploader);
         (orders.tell)(News::AtWork);

@@ -14,10 +14,8 @@ pub enum Alert {
 /// Tells once of each problem and of its end, and not more often than is wished: what comes and goes is told once.
 ///
 /// Times are durations since any fixed moment of a clock that never goes back.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Alarm {
-    /// No problem is told of sooner after the last one.
-    between: Duration,
     /// What was seen last, and how often in a row.
     seen: Option<u64>,
     times: u32,
@@ -30,14 +28,9 @@ impl Alarm {
     /// So often in a row it has to be seen: a file that fails and is put right at once is nobody's business.
     const SURE: u32 = 2;
 
-    /// Nothing was told yet.
-    #[must_use]
-    pub fn new(between: Duration) -> Self {
-        Self { between, seen: None, times: 0, told: None, told_at: None }
-    }
-
-    /// `problem`: a number that stands for what needs a person now, another one for another problem; `None`: nothing.
-    pub fn look(&mut self, problem: Option<u64>, now: Duration) -> Option<Alert> {
+    /// `problem`: a number that stands for what needs a person now, another one for another problem; `None`: nothing. No
+    /// problem is told of sooner than `between` after the last one.
+    pub fn look(&mut self, problem: Option<u64>, between: Duration, now: Duration) -> Option<Alert> {
         if self.seen != problem {
             (self.seen, self.times) = (problem, 0);
         }
@@ -49,7 +42,7 @@ impl Alarm {
             self.told = None;
             return Some(Alert::Recovered);
         }
-        if self.told_at.is_some_and(|at| now.saturating_sub(at) < self.between) {
+        if self.told_at.is_some_and(|at| now.saturating_sub(at) < between) {
             return None;
         }
         (self.told, self.told_at) = (problem, Some(now));
@@ -63,9 +56,11 @@ mod tests {
 
     /// What is told at each second, if this is what is seen.
     fn told(between: u64, seen: &[Option<u64>]) -> Vec<(u64, Alert)> {
-        let mut alarm = Alarm::new(Duration::from_secs(between));
+        let (mut alarm, between) = (Alarm::default(), Duration::from_secs(between));
         let seconds = (0..).zip(seen);
-        seconds.filter_map(|(at, problem)| Some((at, alarm.look(*problem, Duration::from_secs(at))?))).collect()
+        seconds
+            .filter_map(|(at, problem)| Some((at, alarm.look(*problem, between, Duration::from_secs(at))?)))
+            .collect()
     }
 
     #[test]
