@@ -1,6 +1,6 @@
 //! The HTTP client: files by themselves and in sessions, and nothing is ever retried here save with one new token.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::authorities::Authorities;
 use super::body::{framed, storing};
 use super::exchange::{self, Next};
 use super::http::Http;
-use super::session::{self, Asked, SessionFailure, Waits};
+use super::session::{self, Asked, Habit, SessionFailure, Waits};
 use super::throttle::Throttle;
 use super::token::{CredentialSource, Token, TokenSource, sensitive};
 use super::{error, wire};
@@ -46,6 +46,8 @@ pub struct Client {
     tokens: TokenSource,
     stall_timeout: Duration,
     throttle: Option<Arc<Throttle>>,
+    /// How long sessions take.
+    habit: Mutex<Habit>,
 }
 
 /// A file to upload.
@@ -92,7 +94,14 @@ impl Client {
             options.credentials,
             options.stall_timeout,
         );
-        Ok(Self { http, tokens, stall_timeout: options.stall_timeout, throttle: None, url: options.url })
+        Ok(Self {
+            http,
+            tokens,
+            stall_timeout: options.stall_timeout,
+            throttle: None,
+            habit: Mutex::default(),
+            url: options.url,
+        })
     }
 
     /// The same, with all uploads together no faster than `bandwidth` allows.
@@ -162,7 +171,8 @@ impl Client {
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
         let begun = Instant::now();
-        let opens = session::begin(self.stall_timeout + storing(files.bytes));
+        let first_wait = self.habit().first_wait(files.names.len(), files.bytes);
+        let opens = session::begin(self.stall_timeout + storing(files.bytes), first_wait);
         let (upload_token, fills) = opens.answered(self.open_session(files.dir).await)?;
         let send = |token: Token| {
             let request =
@@ -172,7 +182,13 @@ impl Client {
             self.send(request, files.comment, files.names, bodies)
         };
         let sent = self.exchange(send, |answer, now| answer.of_chunk(now)).await;
-        self.end_of_session(fills.answered(sent, begun.elapsed())?, &upload_token, begun).await
+        let waits = fills.answered(sent, begun.elapsed())?;
+        let (sent, asked) = (Instant::now(), &mut 0);
+        let ended = self.end_of_session(waits, &upload_token, begun, asked).await;
+        if ended.is_ok() {
+            self.habit().learn(files.names.len(), files.bytes, sent.elapsed(), *asked);
+        }
+        ended
     }
 
     async fn open_session(&self, dir: &RemoteDir) -> Result<HeaderValue, Fault> {
@@ -185,15 +201,17 @@ impl Client {
         sensitive(&SecretString::from(upload_token))
     }
 
-    /// Asks how far a session is until it has ended. Its times count from `begun`.
+    /// Asks how far a session is until it has ended, and counts how often. Its times count from `begun`.
     async fn end_of_session(
         &self,
         mut session: Waits,
         upload_token: &HeaderValue,
         begun: Instant,
+        asked: &mut u32,
     ) -> Result<wire::Listing, SessionFailure> {
         loop {
             tokio::time::sleep(session.wait()).await;
+            *asked += 1;
             let send = |token: Token| {
                 let request = self.http.client().get(endpoint(&self.url, wire::GET_UPLOAD_STATUS));
                 self.ask(request.header(AUTHORIZATION, token.bearer()).header(wire::UPLOAD_TOKEN, upload_token.clone()))
@@ -204,6 +222,10 @@ impl Client {
                 Asked::Ended(ended) => return ended,
             }
         }
+    }
+
+    fn habit(&self) -> MutexGuard<'_, Habit> {
+        self.habit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One request, and once more with another token if dStor refuses the first.

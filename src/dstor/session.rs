@@ -1,12 +1,13 @@
-//! An upload session from its opening to its end: what a failure on the way means, and how often one asks how far it is.
+//! An upload session from its opening to its end: what a failure on the way means, when one asks how far it is, and how
+//! often.
 
 use std::time::Duration;
 
 use super::wire::{Listing, Progress};
 use crate::mirror::Fault;
 
-/// The first wait before asking. Small files are stored long before public clients ask.
-const FIRST_WAIT: Duration = Duration::from_millis(10);
+/// No wait before asking is shorter. Small files are stored long before public clients ask.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// The longest one: what public clients begin with.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
@@ -59,6 +60,7 @@ impl SessionFailure {
 #[derive(PartialEq, Eq, Debug)]
 pub struct Opens {
     patience: Duration,
+    first_wait: Duration,
 }
 
 /// One whose files are to be sent.
@@ -66,6 +68,7 @@ pub struct Opens {
 #[derive(PartialEq, Eq, Debug)]
 pub struct Fills {
     patience: Duration,
+    first_wait: Duration,
 }
 
 /// One whose files dStor has: it is to be asked how far it is.
@@ -85,9 +88,45 @@ pub enum Asked {
     Ended(Result<Listing, SessionFailure>),
 }
 
-/// The first step of a session that is given up when it shows no progress for `patience`.
-pub fn begin(patience: Duration) -> Opens {
-    Opens { patience }
+/// The first step of a session that is asked about after `first_wait`, and given up when it shows no progress for
+/// `patience`.
+pub fn begin(patience: Duration, first_wait: Duration) -> Opens {
+    Opens { patience, first_wait }
+}
+
+/// How long sessions take, by what was seen of them: so that most have to be asked about only once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Habit {
+    /// For each of what [`load`] counts.
+    a_unit: Duration,
+}
+
+/// What a session has to do: each file is something, and so are so many bytes.
+fn load(files: usize, bytes: u64) -> u32 {
+    u32::try_from((files as u64).saturating_add(bytes / (64 * 1024))).unwrap_or(u32::MAX).max(1)
+}
+
+impl Default for Habit {
+    /// By what a service with nothing else to do takes for files of some KiB.
+    fn default() -> Self {
+        Self { a_unit: Duration::from_micros(50) }
+    }
+}
+
+impl Habit {
+    /// When to ask first about a session with so many files and bytes in it: a little later than that usually takes.
+    #[must_use]
+    pub fn first_wait(self, files: usize, bytes: u64) -> Duration {
+        let usual = self.a_unit.saturating_mul(load(files, bytes));
+        usual.saturating_add(usual / 8).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    }
+
+    /// Such a session was done when it was asked about for the `asked`th time, so long after all was sent. One that was done
+    /// the first time may have been long before.
+    pub fn learn(&mut self, files: usize, bytes: u64, took: Duration, asked: u32) {
+        let took = took.min(LONGEST_WAIT) / load(files, bytes);
+        self.a_unit = if asked > 1 { self.a_unit.max(took) } else { self.a_unit * 15 / 16 };
+    }
 }
 
 impl Opens {
@@ -97,7 +136,7 @@ impl Opens {
     /// There is no session, and nothing was sent.
     pub fn answered<T>(self, answer: Result<T, Fault>) -> Result<(T, Fills), SessionFailure> {
         let token = answer.map_err(at(Stage::Opening))?;
-        Ok((token, Fills { patience: self.patience }))
+        Ok((token, Fills { patience: self.patience, first_wait: self.first_wait }))
     }
 }
 
@@ -109,7 +148,7 @@ impl Fills {
     /// dStor has not got them, as far as anyone can say.
     pub fn answered(self, answer: Result<(), Fault>, now: Duration) -> Result<Waits, SessionFailure> {
         answer.map_err(at(Stage::Sending))?;
-        Ok(Waits { polls: Polls::begin(self.patience, now), wait: FIRST_WAIT })
+        Ok(Waits { polls: Polls::begin(self.patience, now), wait: self.first_wait })
     }
 }
 
@@ -123,8 +162,8 @@ impl Waits {
     /// It was asked, and answered at `now`: by the same clock as before.
     #[must_use]
     pub fn answered(self, answer: Result<Progress, Fault>, now: Duration) -> Asked {
-        let Self { mut polls, .. } = self;
-        match answer.and_then(|progress| polls.answered(progress, now)) {
+        let Self { mut polls, wait: _ } = self;
+        match answer.and_then(|progress| polls.answered(progress, self.wait, now)) {
             Ok(Poll::After(wait)) => Asked::Again(Self { polls, wait }),
             Ok(Poll::Done(listing)) => Asked::Ended(Ok(listing)),
             Err(fault) => Asked::Ended(Err(at(Stage::Waiting)(fault))),
@@ -149,18 +188,19 @@ enum Poll {
 #[derive(PartialEq, Eq, Debug)]
 struct Polls {
     patience: Duration,
-    wait: Duration,
+    /// How often it was not done yet.
+    undone: u32,
     state: Option<String>,
     moved_at: Duration,
 }
 
 impl Polls {
     fn begin(patience: Duration, now: Duration) -> Self {
-        Self { patience, wait: FIRST_WAIT, state: None, moved_at: now }
+        Self { patience, undone: 0, state: None, moved_at: now }
     }
 
-    /// dStor answered so at `now`.
-    fn answered(&mut self, progress: Progress, now: Duration) -> Result<Poll, Fault> {
+    /// dStor answered so at `now`, after a wait of `waited`.
+    fn answered(&mut self, progress: Progress, waited: Duration, now: Duration) -> Result<Poll, Fault> {
         let state = match progress {
             Progress::Done(listing) => return Ok(Poll::Done(listing)),
             Progress::Error(why) => return Err(Fault::Protocol(format!("the session failed: {why}"))),
@@ -175,8 +215,10 @@ impl Polls {
             let stays = format!("the session stays at {state} for {} s", self.patience.as_secs());
             return Err(Fault::Protocol(stays));
         }
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
-        Ok(Poll::After(self.wait))
+        self.undone = self.undone.saturating_add(1);
+        // The first wait was about as long as it takes: only a little is missing.
+        let next = if self.undone == 1 { waited / 2 } else { waited * 2 };
+        Ok(Poll::After(next.clamp(SHORTEST_WAIT, LONGEST_WAIT)))
     }
 }
 
@@ -190,7 +232,8 @@ mod tests {
 
     #[test]
     fn one_asks_soon_and_then_less_and_less_often() {
-        let (_, fills) = begin(Duration::from_secs(60)).answered(Ok("token")).expect("opened");
+        let first = Duration::from_millis(30);
+        let (_, fills) = begin(Duration::from_secs(60), first).answered(Ok("token")).expect("opened");
         let mut session = fills.answered(Ok(()), Duration::ZERO).expect("sent");
         let mut waits = vec![session.wait()];
         for _ in 0..9 {
@@ -201,7 +244,31 @@ mod tests {
             waits.push(session.wait());
         }
         let waits: Vec<u128> = waits.iter().map(Duration::as_millis).collect();
-        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1280, 2000, 2000]);
+        assert_eq!(waits, [30, 15, 30, 60, 120, 240, 480, 960, 1920, 2000]);
+    }
+
+    #[test]
+    fn a_habit_is_learnt_from_sessions_that_took_longer_and_forgotten_slowly() {
+        let millis = Duration::from_millis;
+        let mut habit = Habit::default();
+        assert_eq!([1, 500].map(|files| habit.first_wait(files, 0)), [SHORTEST_WAIT, Duration::from_micros(28_125)]);
+        // What took longer than was thought is waited for from then on, in its proportion.
+        habit.learn(100, 0, millis(80), 3);
+        assert_eq!([100, 50, 1].map(|files| habit.first_wait(files, 0)), [millis(90), millis(45), SHORTEST_WAIT]);
+        // One that took less, and was asked about twice for all that, makes it no shorter.
+        habit.learn(100, 0, millis(40), 2);
+        assert_eq!(habit.first_wait(100, 0), millis(90));
+        // Bytes take their time as well.
+        assert_eq!(habit.first_wait(2, 48 * 65_536), millis(45));
+        let mut waits = Vec::new();
+        for _ in 0..60 {
+            habit.learn(100, 0, habit.first_wait(100, 0), 1);
+            waits.push(habit.first_wait(100, 0));
+        }
+        assert!(waits.is_sorted_by(|one, next| one >= next) && waits[59] == SHORTEST_WAIT, "{waits:?}");
+        assert!(waits[10] > millis(40), "forgotten too fast: {waits:?}");
+        habit.learn(1, 0, Duration::from_secs(3600), 9);
+        assert_eq!(habit.first_wait(usize::MAX, u64::MAX), LONGEST_WAIT);
     }
 
     // E23
@@ -210,18 +277,21 @@ mod tests {
         let seconds = Duration::from_secs;
         let mut polls = Polls::begin(seconds(60), seconds(100));
         for (name, now) in [("WAITING", 159), ("ADDING", 215), ("SAVING", 274), ("ADDING", 333)] {
-            assert!(matches!(polls.answered(state(name), seconds(now)), Ok(Poll::After(_))), "{name} at {now}");
+            assert!(
+                matches!(polls.answered(state(name), seconds(1), seconds(now)), Ok(Poll::After(_))),
+                "{name} at {now}"
+            );
         }
-        assert!(matches!(polls.answered(state("ADDING"), seconds(392)), Ok(Poll::After(_))));
-        assert!(matches!(polls.answered(state("ADDING"), seconds(393)), Err(Fault::Protocol(_))));
+        assert!(matches!(polls.answered(state("ADDING"), seconds(1), seconds(392)), Ok(Poll::After(_))));
+        assert!(matches!(polls.answered(state("ADDING"), seconds(1), seconds(393)), Err(Fault::Protocol(_))));
     }
 
     #[test]
     fn a_session_ends_with_what_it_says() {
         let mut polls = Polls::begin(Duration::ZERO, Duration::ZERO);
-        let done = polls.answered(Progress::Done(Listing::default()), Duration::from_secs(9));
+        let done = polls.answered(Progress::Done(Listing::default()), Duration::ZERO, Duration::from_secs(9));
         assert_eq!(done, Ok(Poll::Done(Listing::default())));
-        let failed = polls.answered(Progress::Error("no room".into()), Duration::ZERO);
+        let failed = polls.answered(Progress::Error("no room".into()), Duration::ZERO, Duration::ZERO);
         assert_eq!(failed, Err(Fault::Protocol("the session failed: no room".into())));
     }
 
@@ -229,7 +299,7 @@ mod tests {
     fn a_failure_knows_where_in_the_session_it_was() {
         let broken = || Fault::Unreachable("reset".into());
         let stage = |failure: SessionFailure| failure.stage;
-        let opens = || begin(Duration::from_secs(60));
+        let opens = || begin(Duration::from_secs(60), SHORTEST_WAIT);
         assert_eq!(opens().answered::<()>(Err(broken())).map_err(stage).err(), Some(Stage::Opening));
         let fills = || opens().answered(Ok(())).expect("opened").1;
         assert_eq!(fills().answered(Err(broken()), Duration::ZERO).map_err(stage).err(), Some(Stage::Sending));

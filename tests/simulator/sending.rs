@@ -16,6 +16,8 @@ use crate::worker::{Load, Stage, Task, Work};
 
 /// A request in which nothing moves is given up after this.
 pub(crate) const STALL: Duration = Duration::from_secs(60);
+/// A session is asked about first after so long.
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// Sorts of requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

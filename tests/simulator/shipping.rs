@@ -14,7 +14,7 @@ use dstor_sync::upload::{Alone, Ending, Failure, Fared, Heap, ToSend};
 use crate::reach::Rare;
 use crate::remote::{Said, read};
 use crate::run::Run;
-use crate::sending::{STALL, Sort};
+use crate::sending::{FIRST_WAIT, STALL, Sort};
 use crate::worker::{Load, Stage, Task, Work};
 
 /// Files that are on their way.
@@ -111,7 +111,7 @@ impl Run {
         };
         let request = match way {
             Way::Direct => Request::Direct,
-            Way::Session => Request::Open(session::begin(STALL)),
+            Way::Session => Request::Open(session::begin(STALL, FIRST_WAIT)),
         };
         let shipment = Shipment { cargo, request, read_from: self.wall(), read: None, has_stalled: false };
         self.ask(worker, work, Box::new(shipment));
