@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -56,13 +57,18 @@ pub(super) struct Receiving {
     size: u64,
 }
 
-/// A temporary file, removed when dropped.
-struct Incoming(PathBuf);
+/// A temporary file, removed when dropped unless it was stored.
+struct Incoming {
+    path: PathBuf,
+    is_stored: AtomicBool,
+}
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        // Gone already if it was stored; a leftover is swept out at the next start.
-        let _ = fs::remove_file(&self.0);
+        if !self.is_stored.load(Ordering::Relaxed) {
+            // A leftover is swept out at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -163,18 +169,24 @@ impl Store {
         // By chance and not by number: what an earlier sandbox on this directory still cleans up must not be ours.
         let path = self.dir.join("incoming").join(format!("{:016x}", fastrand::u64(..)));
         let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Receiving { file: Incoming(path), out, cid: CidBuilder::with_chunk_bytes(self.chunk_bytes), size: 0 })
+        let file = Incoming { path, is_stored: AtomicBool::new(false) };
+        Ok(Receiving { file, out, cid: CidBuilder::with_chunk_bytes(self.chunk_bytes), size: 0 })
     }
 
     /// Blocking, shortly: moves files to where their hash says, without naming them yet.
     pub(super) fn add(&self, files: &[NewFile]) -> io::Result<()> {
         for file in files {
             // Also over one that is there: it may have been damaged since, and this one is what its hash says.
-            let object = self.object(&file.received.cid);
-            if let Some(shelf) = object.parent() {
-                DirBuilder::new().recursive(true).mode(0o700).create(shelf)?;
+            let (object, incoming) = (self.object(&file.received.cid), &file.received.file);
+            match (fs::rename(&incoming.path, &object), object.parent()) {
+                // The first one with such a beginning.
+                (Err(error), Some(shelf)) if error.kind() == io::ErrorKind::NotFound => {
+                    DirBuilder::new().recursive(true).mode(0o700).create(shelf)?;
+                    fs::rename(&incoming.path, &object)?;
+                }
+                (renamed, _) => renamed?,
             }
-            fs::rename(&file.received.file.0, &object)?;
+            incoming.is_stored.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
