@@ -1,13 +1,14 @@
 //! This program beside others that do such work: `cargo bench --bench peers -- [CASE…]`.
 //!
-//! Each case makes its data below `TMPDIR`, has both sides do the work in turns, looks on the other side whether all of it
+//! Each case makes its data, has both sides do the work in turns, looks on the other side whether all of it
 //! arrived, and prints what each cost as a median, and the ratio of the two as a median of the pairs' ratios, with the
 //! lowest and the highest. `--small` is for trying; what it prints is measured, but no figure to quote.
 //!
 //! A side is its whole process, from its start: wall time, CPU time, peak memory. Servers count for nobody: the sandbox and
 //! the S3 server work in this process, rclone's own servers and syncthing's receiver in processes of their own. They take
-//! from the same processors on either side. Neither the sandbox nor the S3 server syncs to the disk; the sandbox computes
-//! the IPFS identifier of each file (SHA-256), the S3 server computes nothing.
+//! from the same processors on either side. What is received lies in memory (`/dev/shm`), on any side; trees and
+//! ledgers lie below `TMPDIR`. The sandbox computes the IPFS identifier of each file (SHA-256),
+//! the S3 server computes nothing.
 //!
 //! A case whose work was not done whole by either side fails, and has no row. Told to stop, it ends what it started and
 //! removes what it made.
@@ -63,8 +64,10 @@ struct Arguments {
 enum Case {
     /// 10,000 files of 4 KiB, 50 ms before each answer: rclone to S3
     Latency,
-    /// 10,000 files of 4 KiB: rclone to S3, to SFTP and to WebDAV
+    /// 10,000 files of 4 KiB: rclone to S3 and to SFTP
     First,
+    /// 1,000 files of 4 KiB: rclone to WebDAV
+    Webdav,
     /// The same with one file a request: rclone to S3
     Alone,
     /// Requests for 10,000 files
@@ -96,6 +99,7 @@ impl Case {
         match self {
             Self::Latency => cases::first::latency(setting, table),
             Self::First => cases::first::first(setting, table),
+            Self::Webdav => cases::first::webdav(setting, table),
             Self::Alone => cases::first::alone(setting, table),
             Self::Requests => cases::first::requests(setting, table),
             Self::Many => cases::many::many(setting, table),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::s3::S3;
 use crate::shared::measure::Cost;
+use crate::shared::receiver;
 use crate::tools::{Daemon, content, free_port};
 
 /// Somewhere that rclone copies to, empty at first.
@@ -40,7 +41,7 @@ impl Remote {
 
     /// An empty directory behind one of rclone's servers.
     pub(crate) fn served(kind: Served) -> Self {
-        let scratch = tempfile::tempdir().expect("a directory");
+        let scratch = receiver::directory();
         let dir = scratch.path().join("served");
         std::fs::create_dir(&dir).expect("made");
         Self::serve(kind, dir, Some(scratch))

@@ -19,6 +19,8 @@ use axum::serve::ListenerExt as _;
 use base64::Engine as _;
 use futures_util::StreamExt as _;
 
+use crate::shared::receiver;
+
 /// A running server, with a directory that goes with it.
 pub(crate) struct S3 {
     _runtime: tokio::runtime::Runtime,
@@ -46,7 +48,7 @@ struct Object {
 impl S3 {
     /// Starts one that keeps every answer back for `delay`.
     pub(crate) fn start(delay: Duration) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = receiver::directory();
         let shelf = Arc::new(Shelf {
             dir: dir.path().to_owned(),
             delay,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::shared::measure::Cost;
 use crate::shared::process::Process;
+use crate::shared::receiver;
 use crate::tools::{Daemon, content, free_port, wait_until};
 
 /// How long anything may take.
@@ -15,7 +16,8 @@ const FOLDER: &str = "folder";
 /// A sender over a tree and a receiver with a directory of its own.
 pub(crate) struct Syncthing {
     tree: PathBuf,
-    scratch: tempfile::TempDir,
+    _scratch: tempfile::TempDir,
+    kept: tempfile::TempDir,
     sender: Instance,
     receiver: Instance,
 }
@@ -39,20 +41,21 @@ impl Syncthing {
     pub(crate) fn new(tree: &Path) -> Self {
         let scratch = tempfile::tempdir().expect("a directory");
         let sender = Instance::generate(scratch.path().join("sender"));
-        let receiver = Instance::generate(scratch.path().join("receiver"));
-        let copy = scratch.path().join("copy");
+        let kept = receiver::directory();
+        let receiver = Instance::generate(kept.path().join("receiver"));
+        let copy = kept.path().join("copy");
         for (instance, other, path, kind) in
             [(&sender, &receiver, tree, "sendonly"), (&receiver, &sender, &copy, "receiveonly")]
         {
             std::fs::create_dir_all(path.join(".stfolder")).expect("made");
             std::fs::write(instance.home.join("config.xml"), instance.config(other, path, kind)).expect("written");
         }
-        Self { tree: tree.to_owned(), scratch, sender, receiver }
+        Self { tree: tree.to_owned(), _scratch: scratch, kept, sender, receiver }
     }
 
     /// Files and bytes that arrived.
     fn arrived(&self) -> (u64, u64) {
-        content(&self.scratch.path().join("copy"))
+        content(&self.kept.path().join("copy"))
     }
 
     /// A first sync, from the start of both until the receiver has `wanted`, files and bytes.

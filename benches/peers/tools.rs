@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::shared::measure::Cost;
 use crate::shared::process::Process;
+use crate::shared::receiver;
 use crate::stop;
 
 /// Programs that are looked for, each in Debian's package of its name.
@@ -147,7 +148,7 @@ pub(crate) struct Restic {
 
 impl Restic {
     pub(crate) fn new() -> Self {
-        let restic = Self { dir: tempfile::tempdir().expect("a directory") };
+        let restic = Self { dir: receiver::directory() };
         assert!(restic.command(&["init"]).status().expect("started").success());
         restic
     }

@@ -4,5 +4,6 @@
 pub(crate) mod agent;
 pub(crate) mod measure;
 pub(crate) mod process;
+pub(crate) mod receiver;
 pub(crate) mod tree;
 pub(crate) mod world;

@@ -9,6 +9,7 @@ use dstor_sync::mirror::{CidBuilder, Digest, MirrorPath, Observed};
 use dstor_sync::sandbox::{Options, Phase, Sandbox};
 
 use super::agent::Agent;
+use super::receiver;
 
 /// A ledger, a configuration and a sandbox for a tree. The sandbox works in the bench's own process, so that nothing of it
 /// counts as the program's.
@@ -16,6 +17,7 @@ pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     _runtime: tokio::runtime::Runtime,
     scratch: tempfile::TempDir,
+    _dstor: tempfile::TempDir,
     tree: PathBuf,
 }
 
@@ -24,13 +26,14 @@ impl World {
     pub(crate) fn new(tree: &Path, settings: &str) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let options = Options::new(scratch.path().join("dstor"));
+        let dstor = receiver::directory();
+        let options = Options::new(dstor.path().join("dstor"));
         let sandbox = runtime.block_on(Sandbox::start(options)).expect("a sandbox");
         let dir = scratch.path().join("config/dstor-sync");
         std::fs::create_dir_all(&dir).expect("made");
         let config = format!("[[mirror]]\npath = {tree:?}\nremote = \"tree\"\n{settings}");
         std::fs::write(dir.join("config.toml"), config).expect("written");
-        Self { sandbox, _runtime: runtime, scratch, tree: tree.to_owned() }
+        Self { sandbox, _runtime: runtime, scratch, _dstor: dstor, tree: tree.to_owned() }
     }
 
     pub(crate) fn ledger(&self) -> PathBuf {
@@ -103,6 +106,7 @@ fn know(ledger: &Ledger, mirror: MirrorId, dir: &MirrorPath, names: &[Name]) -> 
                 sealed: None,
                 hash: cid.finish(),
                 is_proved: true,
+                is_name_hidden: false,
                 at: 1,
             };
             ledger.settle(&claim, &Settlement::Stored(stored), None, 1)?;

@@ -42,7 +42,18 @@ pub(crate) fn first(setting: Setting, table: &mut Table) {
     Contest::new(&work, || World::first(&path, "", Duration::ZERO, wanted))
         .beside("rclone to S3", &["rclone"], Goal::Faster(10.0), || rclone(Remote::s3(Duration::ZERO)))
         .beside("rclone to its SFTP", &["rclone"], Goal::Faster(20.0), || rclone(Remote::served(Served::Sftp)))
-        .beside("rclone to its WebDAV", &["rclone"], Goal::None, || rclone(Remote::served(Served::WebDav)))
+        .run(setting.pairs, table);
+}
+
+/// A tenth of the files: rclone takes more than 30 ms for each of them here, most of it waiting.
+pub(crate) fn webdav(setting: Setting, table: &mut Table) {
+    let (tree, wanted) = tree(setting.files(FILES / 10), BYTES);
+    let work = format!("{} files of 4 KiB, first sync", wanted.0);
+    let path = tree.path();
+    Contest::new(&work, || World::first(&path, "", Duration::ZERO, wanted))
+        .beside("rclone to its WebDAV", &["rclone"], Goal::None, || {
+            Remote::served(Served::WebDav).first(&path, TRANSFERS, wanted)
+        })
         .run(setting.pairs, table);
 }
 
