@@ -58,11 +58,7 @@ fn recording(bench: &mut Criterion) {
     let settings = MirrorSettings {
         service: "https://dstor.test/".into(),
         path: "/m".into(),
-        policy: Policy {
-            placement: Placement::Path(RemoteDir::parse("m").expect("a path")),
-            max_file_size: u64::MAX >> 1,
-            guard: Default::default(),
-        },
+        policy: Policy::new(Placement::Path(RemoteDir::parse("m").expect("a path"))),
         exclude: Vec::new(),
         hidden: true,
     };
@@ -75,6 +71,7 @@ fn recording(bench: &mut Criterion) {
         sealed: None,
         hash: CidBuilder::new().finish(),
         is_proved: true,
+        is_name_hidden: false,
         at: 0,
     });
     let mut round = 0;

@@ -49,11 +49,13 @@ pub struct Record {
     pub remote_dir: Option<String>,
     /// When dStor stored it.
     pub stored_at: String,
+    /// Its name on dStor.
+    pub remote_name: Option<String>,
 }
 
 /// The first line of a list in CSV.
 pub const CSV_HEAD: &str =
-    "path,path_bytes,state,size,modified_at,blake3,hash,proof,encrypted,url,remote_dir,stored_at\r\n";
+    "path,path_bytes,state,size,modified_at,blake3,hash,proof,encrypted,url,remote_dir,stored_at,remote_name\r\n";
 
 impl Record {
     /// A line of CSV by RFC 4180. Every value is as it is: nothing is put before one that some program takes for a formula.
@@ -74,6 +76,7 @@ impl Record {
             self.url.as_deref(),
             self.remote_dir.as_deref(),
             Some(&self.stored_at),
+            self.remote_name.as_deref(),
         ];
         let mut line = String::new();
         for (at, value) in values.into_iter().enumerate() {
@@ -155,6 +158,7 @@ mod tests {
             url: None,
             remote_dir: Some("a, b".into()),
             stored_at: "2026-01-31T12:00:00Z".into(),
+            remote_name: Some("c".into()),
         }
     }
 
@@ -163,7 +167,7 @@ mod tests {
         let head = CSV_HEAD.trim_end().split(',').count();
         assert_eq!(record("/=1+1").csv().matches(',').count(), head, "one value has a comma in it");
         let line = record("/a \"b\"\r\n,c").csv();
-        let expected = "\"/a \"\"b\"\"\r\n,c\",,stored,5,,00,Qm,cid,false,,\"a, b\",2026-01-31T12:00:00Z\r\n";
+        let expected = "\"/a \"\"b\"\"\r\n,c\",,stored,5,,00,Qm,cid,false,,\"a, b\",2026-01-31T12:00:00Z,c\r\n";
         assert_eq!(line, expected);
         assert!(record("=cmd").csv().starts_with("=cmd,,"), "nothing is protected by guess");
     }

@@ -13,8 +13,8 @@ use crate::desktop::{Bus, Meter};
 use crate::dstor::{Authorities, Client, ClientError, ClientOptions, CredentialSource};
 use crate::ledger::{AgentLock, Ledger, LedgerError, LockError, Millis, MirrorSettings, Rescue, SharedLedger};
 use crate::local::unfit_for_a_ledger;
-use crate::mirror::{Sessions, Timetable};
-use crate::seal::Recipients;
+use crate::mirror::{NameKey, Sessions, Timetable};
+use crate::seal::{Recipients, drawn_key};
 use crate::upload::{Clock, Folder, Gate, Patience, Queue, Report, Roads, Stop, Uploader};
 
 /// The ledger's name in the state directory.
@@ -74,6 +74,8 @@ pub struct Plan {
     pub own: Vec<PathBuf>,
     /// To whom files are encrypted before they leave this machine; `None`: they go as they are.
     pub recipients: Option<Recipients>,
+    /// Whether names travel as pseudonyms.
+    pub hides_names: bool,
     /// Quiet time before a changed file is looked at.
     pub settle: Duration,
     /// A file that never goes quiet is looked at anyway after this.
@@ -200,19 +202,25 @@ impl Plan {
         let latest = now.saturating_add(i64::try_from(self.retry_max_delay.as_millis()).unwrap_or(i64::MAX / 2));
         let straggling = self.straggling();
         let recipients: Vec<String> = self.recipients.iter().flat_map(Recipients::names).collect();
-        let ids = hold.ledger.with_blocking(move |ledger| {
+        let hides_names = self.hides_names;
+        let (ids, names) = hold.ledger.with_blocking(move |ledger| {
             ledger.begin_agent(std::process::id(), &url, since)?;
             let ids = ledger.activate_mirrors(&mirrors)?;
             ledger.set_sealing(&recipients)?;
+            let names = ledger.set_names_hidden(hides_names, || NameKey::new(drawn_key()))?;
             ledger.recover_changes(latest)?;
             ledger.send_again_after_stragglers(straggling, now)?;
-            Ok(ids)
+            Ok((ids, names))
         })?;
         let own: Arc<[PathBuf]> = self.own.iter().cloned().chain([hold.state_dir.clone()]).collect();
         let folders: Vec<Arc<Folder>> = ids
             .into_iter()
             .zip(&self.mirrors)
-            .map(|(id, mirror)| Folder::new(id, &mirror.settings, mirror.comment.clone()).without(Arc::clone(&own)))
+            .map(|(id, mirror)| {
+                let mut settings = mirror.settings.clone();
+                settings.policy.names = names.clone();
+                Folder::new(id, &settings, mirror.comment.clone()).without(Arc::clone(&own))
+            })
             .map(Arc::new)
             .collect();
         let meter = self.heeds_metered.clone().map(|bus| Arc::new(Meter::new(bus)));

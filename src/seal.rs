@@ -118,6 +118,17 @@ impl Recipients {
     }
 }
 
+/// A key that nobody can guess, drawn by the operating system.
+///
+/// # Panics
+/// If that has no chance to give, where nothing can be encrypted either.
+#[must_use]
+pub fn drawn_key() -> [u8; 32] {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).expect("the operating system gives chance");
+    key
+}
+
 /// What seals one file. Each has a key of its own, drawn when it is made, and is used once.
 pub struct Sealer {
     writer: StreamWriter<Out>,

@@ -152,6 +152,8 @@ pub struct DstorStatus {
 pub struct EncryptStatus {
     /// Public keys, as the agent that ran last had them; none: files go as they are.
     pub recipients: Vec<String>,
+    /// Whether that agent hides names.
+    pub names: bool,
 }
 
 /// One mirror.
@@ -300,7 +302,7 @@ impl Status {
                 token_requests: row.as_ref().map_or(0, |row| row.dstor.token_requests),
                 last_error: row.and_then(|row| row.dstor.last_error),
             },
-            encrypt: EncryptStatus { recipients: ledger.sealing()? },
+            encrypt: EncryptStatus { recipients: ledger.sealing()?, names: !ledger.names()?.are_plain() },
             problems: problems
                 .into_iter()
                 .filter_map(|problem| {

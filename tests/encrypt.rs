@@ -1,6 +1,7 @@
 //! Encryption: what leaves the machine is closed to all but who has the key, and comes back with it.
 
 mod list;
+mod names;
 mod returns;
 
 use std::fs;

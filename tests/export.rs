@@ -98,7 +98,8 @@ async fn lists_say_of_each_stored_file_what_ls_says_and_name_nothing_else() {
     assert_eq!(listed.into_keys().collect::<Vec<_>>(), ["gone", "never"]);
 
     let rows = table(&export(&world, &["--csv"]).stdout);
-    let head = "path path_bytes state size modified_at blake3 hash proof encrypted url remote_dir stored_at";
+    let head =
+        "path path_bytes state size modified_at blake3 hash proof encrypted url remote_dir stored_at remote_name";
     assert_eq!(rows[0].join(" "), head);
     for (row, line) in rows[1..].iter().zip(&json) {
         for (name, value) in rows[0].iter().zip(row) {

@@ -165,7 +165,7 @@ fn edit_quickly(dir: &Path, edits: usize) -> usize {
     let root = OpenRoot::open(&mirror, None).expect("open");
     let ledger = Ledger::open(&dir.join("ledger.db")).expect("a ledger");
     let placement = Placement::Path(RemoteDir::parse("Docs").expect("a directory"));
-    let policy = Policy { placement, max_file_size: u64::MAX, guard: Default::default() };
+    let policy = Policy::new(placement);
     let (service, path) = ("sandbox".to_owned(), mirror.clone());
     let settings = MirrorSettings { service, path, policy: policy.clone(), exclude: Vec::new(), hidden: true };
     let patience =

@@ -27,7 +27,7 @@ const SPELLS: u32 = 1_000;
 fn plan(world: &World) -> Plan {
     let key = world.sandbox().api_key().to_owned();
     let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
-    let policy = Policy { placement, max_file_size: u64::MAX, guard: Default::default() };
+    let policy = Policy::new(placement);
     let settings = MirrorSettings {
         service: world.sandbox().url(),
         path: world.mirror().canonicalize().expect("it is there"),
@@ -50,6 +50,7 @@ fn plan(world: &World) -> Plan {
         retry_max_delay: Duration::from_secs(1),
         shutdown_grace: Duration::from_secs(1),
         recipients: None,
+        hides_names: false,
         read_a_day: None,
         list_every: None,
         bandwidth: Timetable::default(),

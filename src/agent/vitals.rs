@@ -99,7 +99,7 @@ mod tests {
         let settings = MirrorSettings {
             service: "none".into(),
             path: mirror.to_owned(),
-            policy: Policy { placement, max_file_size: u64::MAX, guard: crate::mirror::Guard::default() },
+            policy: Policy::new(placement),
             exclude: Vec::new(),
             hidden: true,
         };
@@ -118,6 +118,7 @@ mod tests {
             retry_max_delay: second,
             shutdown_grace: second,
             recipients: None,
+            hides_names: false,
             read_a_day: None,
             list_every: None,
             bandwidth: Timetable::default(),

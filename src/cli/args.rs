@@ -178,7 +178,8 @@ pub(super) enum Command {
     /// Make keys for encryption
     ///
     /// With `[encrypt] recipients` in the configuration, files are encrypted on this machine before they are sent, in the form of
-    /// age (https://age-encryption.org). That takes the public key alone; the private one is for who brings files back.
+    /// age (https://age-encryption.org). That takes the public key alone; the private one is for who brings files back. With
+    /// `names = true` beside it, the names of files and directories are hidden as well.
     #[command(
         after_help = "Examples:\n  dstor-sync key generate /media/usb/dstor-identity.txt\n  dstor-sync restore ~/restored --identity /media/usb/dstor-identity.txt"
     )]

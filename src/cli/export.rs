@@ -3,18 +3,18 @@
 mod bytes;
 mod out;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::dstor::link;
 use crate::export::{CSV_HEAD, Record, pin};
 use crate::ledger::{Entry, EntryState, Held, Ledger, MirrorRow};
-use crate::mirror::{MirrorPath, State};
+use crate::mirror::{MirrorPath, State, shell_word};
 use crate::wording::{JsonPath, file_time, files, shown, time};
 
 use super::args::{Export, Global};
 use super::exit::{Exit, Failure};
-use super::ls::remote_dir;
 use super::output::Output;
+use super::remote::Whereabouts;
 use super::{logs, places};
 use out::Out;
 
@@ -46,7 +46,7 @@ struct Tally {
     /// dStor gave no answer.
     unknown: u64,
     /// Paths that were named, and of which nothing is known.
-    unheard: Vec<String>,
+    unheard: Vec<PathBuf>,
 }
 
 /// A file that is told of.
@@ -114,6 +114,7 @@ fn without_nested(wanted: Vec<(&MirrorRow, MirrorPath)>) -> Vec<(&MirrorRow, Mir
 impl Run<'_> {
     fn list(mut self, mut out: Out<'_>) -> Result<Exit, Failure> {
         let url = self.ledger.agent()?.map(|agent| agent.url);
+        let whereabouts = Whereabouts::new(self.ledger)?;
         let Export { csv, pins, .. } = *self.command;
         if csv && out.put(CSV_HEAD.as_bytes())? == Go::Home {
             return Ok(Exit::Fine);
@@ -121,9 +122,10 @@ impl Run<'_> {
         self.each(|told, tally| {
             tally.taken += 1;
             let line = match (pins, csv) {
-                (true, _) => pin(&told.held.hash, &told.entry.path),
-                (false, true) => told.record(url.as_deref()).csv(),
-                (false, false) => told.record(url.as_deref()).json()?,
+                // Whoever is given the list is told no name that dStor was not.
+                (true, _) => pin(&told.held.hash, &whereabouts.travelled(&told.entry.path, told.held.is_name_hidden)),
+                (false, true) => told.record(url.as_deref(), &whereabouts).csv(),
+                (false, false) => told.record(url.as_deref(), &whereabouts).json()?,
             };
             out.put(line.as_bytes())
         })?;
@@ -155,7 +157,7 @@ impl Run<'_> {
                 return Ok(Go::Home);
             }
             if !any && !scope.is_top() {
-                tally.unheard.push(shown(scope.under(&mirror.settings.path)));
+                tally.unheard.push(scope.under(&mirror.settings.path));
             }
         }
         Ok(Go::On)
@@ -173,8 +175,8 @@ impl Run<'_> {
     fn tell_the_rest(&self) -> Exit {
         let Tally { not_stored, gone, left_out, unknown, ref unheard, .. } = self.tally;
         for named in unheard {
-            self.output.note(format_args!("error: nothing is known of `{named}`"));
-            self.output.note(format_args!("hint: `dstor-sync why {named}` tells more"));
+            self.output.note(format_args!("error: nothing is known of `{}`", shown(named)));
+            self.output.note(format_args!("hint: `dstor-sync why {}` tells more", shell_word(named)));
         }
         if not_stored > 0 {
             self.output.note(format_args!("{} not in it: dStor holds nothing of them yet.", files(not_stored)));
@@ -198,7 +200,8 @@ impl Told<'_> {
         JsonPath::new(&self.entry.path.under(&self.mirror.settings.path))
     }
 
-    fn record(&self, url: Option<&str>) -> Record {
+    fn record(&self, url: Option<&str>, whereabouts: &Whereabouts) -> Record {
+        let remote = whereabouts.of(self.mirror, &self.entry.path, Some(self.held.is_name_hidden));
         let recorded = self.entry.row.as_ref().map(|row| &row.recorded);
         // Size and time are those of the version that was looked at last: of what dStor holds only while that is it.
         let stored = recorded.filter(|recorded| recorded.state == State::Stored);
@@ -212,8 +215,9 @@ impl Told<'_> {
             proof: self.held.proof.clone(),
             encrypted: self.held.sealed.is_some(),
             url: url.map(|url| link(url, &self.held.hash)),
-            remote_dir: self.entry.remote.as_deref().map(remote_dir),
+            remote_dir: remote.dir,
             stored_at: time(self.held.at),
+            remote_name: remote.name,
         }
     }
 

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
-use crate::config::{
-    self, Begun, Config, Draft, Dstor, Environment, Mirror, Overrides, Secret, Source, Store, shell_word,
-};
+use crate::config::{self, Begun, Config, Draft, Dstor, Environment, Mirror, Overrides, Secret, Source, Store};
 use crate::ledger::AgentLock;
 use crate::local::{RuleBook, Survey, most_watches};
+use crate::mirror::shell_word;
 use crate::wording::{bytes, counted, shown};
 
 use super::args::{Global, Init};

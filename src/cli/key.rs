@@ -10,9 +10,8 @@ use super::args::{Generate, Global, Opens, ShowKey};
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::places;
-use crate::config::{
-    self, Config, ConfigError, Environment, Place, keep_identity, parse_identities, read_identities, shell_word,
-};
+use crate::config::{self, Config, ConfigError, Environment, Place, keep_identity, parse_identities, read_identities};
+use crate::mirror::shell_word;
 use crate::seal::Identities;
 use crate::upload::Clock;
 use crate::wording::{shown, time};

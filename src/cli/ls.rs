@@ -4,13 +4,14 @@ use serde::Serialize;
 
 use crate::dstor::link;
 use crate::ledger::{AgentLock, Entry, EntryState, Holding, Ledger, Millis, MirrorRow, Shelved};
-use crate::mirror::{MirrorPath, Placement, State as FileState};
+use crate::mirror::{MirrorPath, State as FileState, shell_word};
 use crate::wording::{JsonPath, file_time, shown, time};
 
 use super::args::{Global, Ls, State};
 use super::exit::{Exit, Failure};
 use super::output::{Output, Tone};
 use super::places;
+use super::remote::Whereabouts;
 
 /// A line of `ls --json`; its form is fixed.
 #[derive(Serialize)]
@@ -28,6 +29,7 @@ struct Line {
     encrypted: Option<bool>,
     url: Option<String>,
     remote_dir: Option<String>,
+    remote_name: Option<String>,
     stored_at: Option<String>,
     error: Option<String>,
 }
@@ -39,6 +41,7 @@ pub(super) fn run(global: &Global, command: &Ls, output: &Output) -> Result<Exit
     let is_alive = AgentLock::is_held(&state_dir);
     let url = ledger.agent()?.map(|agent| agent.url);
     let mirrors = ledger.active_mirrors()?;
+    let whereabouts = Whereabouts::new(&ledger)?;
     let mut wanted: Vec<(&MirrorRow, MirrorPath)> = Vec::new();
     for path in &command.paths {
         wanted.push(places::find(&mirrors, path)?);
@@ -47,7 +50,7 @@ pub(super) fn run(global: &Global, command: &Ls, output: &Output) -> Result<Exit
         wanted.extend(mirrors.iter().map(|mirror| (mirror, MirrorPath::top())));
     }
     if let Some(at) = command.at {
-        return Then { command, output, ledger: &ledger, url: url.as_deref(), at }.list(&wanted);
+        return Then { command, output, ledger: &ledger, whereabouts, url: url.as_deref(), at }.list(&wanted);
     }
     let mut exit = Exit::Fine;
     for ((mirror, prefix), given) in wanted.iter().zip(command.paths.iter().map(Some).chain(std::iter::repeat(None))) {
@@ -59,7 +62,7 @@ pub(super) fn run(global: &Global, command: &Ls, output: &Output) -> Result<Exit
                 entry.state = EntryState::Pending;
             }
             if command.state.is_none_or(|state| state.is(entry.state)) {
-                let line = line(mirror, &entry, url.as_deref());
+                let line = line(mirror, &entry, url.as_deref(), &whereabouts);
                 is_read = output.line_if_read(if command.json {
                     serde_json::to_string(&line).unwrap_or_default()
                 } else {
@@ -70,7 +73,7 @@ pub(super) fn run(global: &Global, command: &Ls, output: &Output) -> Result<Exit
         })?;
         if let Some(given) = given.filter(|_| !any) {
             output.note(format_args!("error: nothing is known of `{}`", shown(given)));
-            output.note(format_args!("hint: `dstor-sync why {}` tells more", shown(given)));
+            output.note(format_args!("hint: `dstor-sync why {}` tells more", shell_word(given)));
             exit = Exit::Attention;
         }
     }
@@ -82,6 +85,7 @@ struct Then<'a> {
     command: &'a Ls,
     output: &'a Output,
     ledger: &'a Ledger,
+    whereabouts: Whereabouts,
     url: Option<&'a str>,
     at: Millis,
 }
@@ -109,7 +113,7 @@ impl Then<'_> {
             if let Some(given) = self.command.paths.get(at).filter(|_| !any) {
                 let then = time(self.at);
                 self.output.note(format_args!("error: by {then} dStor held nothing of `{}`", shown(given)));
-                self.output.note(format_args!("hint: `dstor-sync log {}` tells of its versions", shown(given)));
+                self.output.note(format_args!("hint: `dstor-sync log {}` tells of its versions", shell_word(given)));
                 exit = Exit::Attention;
             }
         }
@@ -119,7 +123,7 @@ impl Then<'_> {
     /// `false` if nobody reads on.
     fn tell(&self, mirror: &MirrorRow, holding: &Holding) -> bool {
         let is_known = holding.state == EntryState::Settled(FileState::Stored);
-        let parent = holding.path.split().map_or_else(MirrorPath::top, |(parent, _)| parent);
+        let remote = self.whereabouts.of(mirror, &holding.path, Some(holding.is_name_hidden));
         let line = Line {
             path: JsonPath::new(&holding.path.under(&mirror.settings.path)),
             state: "stored",
@@ -130,10 +134,8 @@ impl Then<'_> {
             proof: holding.proof.clone(),
             encrypted: Some(holding.sealed.is_some()),
             url: self.url.map(|url| link(url, &holding.hash)),
-            remote_dir: mirror.settings.policy.placement.of_directory(&parent).ok().map(|place| match place {
-                Placement::Id(id) => format!("#{id}"),
-                Placement::Path(dir) => dir.as_str().to_owned(),
-            }),
+            remote_dir: remote.dir,
+            remote_name: remote.name,
             stored_at: Some(time(holding.stored_at)),
             error: None,
         };
@@ -159,8 +161,9 @@ impl State {
     }
 }
 
-fn line(mirror: &MirrorRow, entry: &Entry, url: Option<&str>) -> Line {
+fn line(mirror: &MirrorRow, entry: &Entry, url: Option<&str>, whereabouts: &Whereabouts) -> Line {
     let held = entry.row.as_ref().and_then(|row| row.held.as_ref());
+    let remote = whereabouts.of(mirror, &entry.path, held.map(|held| held.is_name_hidden));
     Line {
         path: JsonPath::new(&entry.path.under(&mirror.settings.path)),
         state: entry.state.word(),
@@ -171,18 +174,10 @@ fn line(mirror: &MirrorRow, entry: &Entry, url: Option<&str>) -> Line {
         proof: held.and_then(|held| held.proof.clone()),
         encrypted: held.map(|held| held.sealed.is_some()),
         url: held.zip(url).map(|(held, url)| link(url, &held.hash)),
-        remote_dir: entry.remote.as_deref().map(remote_dir),
+        remote_dir: remote.dir,
+        remote_name: remote.name,
         stored_at: held.map(|held| time(held.at)),
         error: entry.reason.as_ref().map(|(_, message)| message.clone()),
-    }
-}
-
-/// A directory on dStor, as it is told.
-pub(super) fn remote_dir(remote: &str) -> String {
-    match remote.split_once(':') {
-        Some(("id", id)) => format!("#{id}"),
-        Some((_, path)) => path.to_owned(),
-        None => remote.to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::ledger::{ManifestRow, MirrorRow};
 use crate::manifest::{FetchError, Fetched, PublishError, Published, Publisher, fetch_root};
-use crate::mirror::{Cid, Fault};
+use crate::mirror::{Cid, Fault, shell_word};
 use crate::plan::LEDGER;
 use crate::upload::{Clock, Gate};
 use crate::wording::{bytes, counted, files, shown, time};
@@ -82,7 +82,7 @@ fn the_mirror<'a>(mirrors: &'a [MirrorRow], command: &Publish) -> Result<&'a Mir
         }
         ([first, ..], None) => {
             let several = format!("there are {} mirrors, and each has a list of its own", mirrors.len());
-            let hint = format!("name one: `dstor-sync manifest publish {}`", shown(&first.settings.path));
+            let hint = format!("name one: `dstor-sync manifest publish {}`", shell_word(&first.settings.path));
             Err(Failure::new(Exit::Usage, several).with_hint(hint))
         }
     }

@@ -22,6 +22,7 @@ mod manifest;
 mod output;
 mod places;
 mod reach;
+mod remote;
 mod restore;
 mod root;
 mod sandbox;

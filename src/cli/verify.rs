@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::config::{Config, Environment, Upload};
 use crate::dstor::{Client, ClientOptions};
 use crate::ledger::{AgentLock, Entry, EntryState, Found, Ledger, Millis, MirrorId, MirrorRow, Proof, Readable};
-use crate::mirror::{MirrorPath, State};
+use crate::mirror::{MirrorPath, State, shell_word};
 use crate::plan::AssembleError;
 use crate::sandbox::Sandbox;
 use crate::upload::{Clock, Gate, Stop};
@@ -354,7 +354,7 @@ impl Run<'_> {
     fn nothing_stored(&mut self, scope: usize) {
         if let Some(given) = self.command.paths.get(scope) {
             self.output.note(format_args!("error: nothing of `{}` is stored", shown(given)));
-            self.output.note(format_args!("hint: `dstor-sync why {}` tells more", shown(given)));
+            self.output.note(format_args!("hint: `dstor-sync why {}` tells more", shell_word(given)));
             self.is_short = true;
         }
     }

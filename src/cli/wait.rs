@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::ledger::{AgentLock, EntryState, Ledger, MirrorRow};
 use crate::local::{OpenRoot, Tree as _};
-use crate::mirror::{Decision, MirrorPath, Observed, Skip, State, decide};
+use crate::mirror::{Decision, MirrorPath, Observed, Skip, State, decide, shell_word};
 use crate::upload::{Clock, Folder, ItsName, ReconcileError, Stop, differences, whose_name};
 use crate::wording::{files, shown};
 
@@ -162,17 +162,15 @@ fn look_at(
     if observed != Observed::Missing
         && !folder.rules.judge(&root, path, observed.is_directory()).map_err(unreadable)?.is_yes()
     {
-        return Err(cannot("a rule excludes it").with_hint(format!("`dstor-sync why {}` names it", shown(given))));
+        return Err(cannot("a rule excludes it").with_hint(format!("`dstor-sync why {}` names it", shell_word(given))));
     }
     let recorded = ledger.recorded(mirror.id, path)?;
-    let admitted = match (observed, path.split()) {
-        (Observed::File(_), _)
-            if whose_name(ledger, &folder, &root, path).is_ok_and(|whose| whose == ItsName::Taken) =>
-        {
+    let admitted = match observed {
+        Observed::File(_) if whose_name(ledger, &folder, &root, path).is_ok_and(|whose| whose == ItsName::Taken) => {
             Err(Skip::NameTaken)
         }
-        (Observed::File(stat), Some((parent, name))) => {
-            let admitted = folder.policy.admit(stat.size, name, &folder.policy.placement.of_directory(&parent));
+        Observed::File(stat) => {
+            let admitted = folder.policy.admit(stat.size, path);
             admitted.and_then(|()| folder.policy.guard.admit(path, &stat, recorded.as_ref()))
         }
         _ => Ok(()),
@@ -182,7 +180,7 @@ fn look_at(
         (Observed::Missing, Decision::Nothing) if recorded.is_none() => Err(cannot("there is no such file")),
         (Observed::Other(..), Decision::Nothing) => Err(cannot("it is not a file")),
         (Observed::File(_), Decision::Nothing) if admitted.is_err() => {
-            Err(cannot("it is skipped").with_hint(format!("`dstor-sync why {}` tells why", shown(given))))
+            Err(cannot("it is skipped").with_hint(format!("`dstor-sync why {}` tells why", shell_word(given))))
         }
         (_, Decision::Nothing) => Ok(()),
         _ => {

@@ -11,6 +11,7 @@ use super::args::{Global, Why};
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::places;
+use super::remote::{Remote, Whereabouts};
 
 pub(super) fn run(global: &Global, command: &Why, output: &Output) -> Result<Exit, Failure> {
     let state_dir = places::state_dir(global, &command.which)?;
@@ -48,7 +49,16 @@ pub(super) fn run(global: &Global, command: &Why, output: &Output) -> Result<Exi
     }
     let url = ledger.agent()?.map(|agent| agent.url).unwrap_or_default();
     match entry {
-        Some(entry) => Ok(explain(&name, &entry, &look.observed, &folder, &url, output)),
+        Some(entry) => {
+            let exit = explain(&name, &entry, &look.observed, &folder, &url, output);
+            if entry.row.as_ref().and_then(|row| row.held.as_ref()).is_some_and(|held| held.is_name_hidden) {
+                let Remote { dir, name } = Whereabouts::new(&ledger)?.of(mirror, &path, Some(true));
+                let (dir, name) = (dir.unwrap_or_default(), name.unwrap_or_default());
+                output.line(format_args!("name     hidden; on dStor it is {name}"));
+                output.line(format_args!("         in {}", shown(if dir.is_empty() { "/" } else { &dir })));
+            }
+            Ok(exit)
+        }
         None => unknown(&name, &look.observed, &ledger, mirror, &path, output),
     }
 }
@@ -119,8 +129,8 @@ fn explain(name: &str, entry: &Entry, observed: &Observed, folder: &Folder, url:
 }
 
 fn differs(entry: &Entry, observed: &Observed, folder: &Folder) -> bool {
-    let (Observed::File(stat), Some((parent, name))) = (observed, entry.path.split()) else { return true };
-    let admitted = folder.policy.admit(stat.size, name, &folder.policy.placement.of_directory(&parent));
+    let Observed::File(stat) = observed else { return true };
+    let admitted = folder.policy.admit(stat.size, &entry.path);
     decide(observed, entry.row.as_ref().map(|row| &row.recorded), admitted) != Decision::Nothing
 }
 

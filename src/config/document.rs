@@ -38,7 +38,7 @@ const KNOWN: [(&str, &[&str]); 9] = [
         "[upload]",
         &["workers", "bandwidth", "metered", "sessions", "retry_max_delay", "stall_timeout", "shutdown_grace"],
     ),
-    ("[encrypt]", &["recipients"]),
+    ("[encrypt]", &["recipients", "names"]),
     ("[verify]", &["budget"]),
     ("[manifest]", &["every"]),
     ("[alerts]", &["on_problem", "on_recovered", "desktop", "heartbeat", "every"]),

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
-use super::error::{plain, quoted};
+use super::error::quoted;
 use super::show::text;
 use super::{ConfigError, CredentialFiles};
-use crate::mirror::Placement;
+use crate::mirror::{Placement, shell_word};
 
 /// All keys there are, with what each means, and their defaults as comments.
 const EXAMPLE: &str = include_str!("../../packaging/config.example.toml");
@@ -96,7 +96,7 @@ fn path_text(path: &Path) -> Result<String, ConfigError> {
     let Some(path) = path.to_str() else {
         let message = format!("the path {} is not UTF-8, and a configuration cannot hold it", quoted(path));
         return Err(ConfigError::new(message)
-            .with_hint(format!("rename it, or do without a configuration: `dstor-sync run {}`", plain(path))));
+            .with_hint(format!("rename it, or do without a configuration: `dstor-sync run {}`", shell_word(path))));
     };
     Ok(text(path))
 }

@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use crate::mirror::escape;
 
@@ -118,19 +117,6 @@ pub(super) fn plain(text: impl AsRef<OsStr>) -> String {
     out
 }
 
-/// `path` as one word of a shell's command line.
-#[must_use]
-pub fn shell_word(path: &Path) -> String {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(b)) {
-        return plain(path);
-    }
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = escape(bytes, &mut out);
-    format!("'{}'", out.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,8 +125,6 @@ mod tests {
     fn what_a_person_wrote_is_repeated_in_plain_and_not_without_end() {
         assert_eq!(quoted("a\x1b[2Jb"), r"`a\u{1b}[2Jb`");
         assert_eq!(plain("ä".repeat(4097)), "ä".repeat(4096) + "…");
-        assert_eq!(shell_word(Path::new("/a/b c'd")), r"'/a/b c'\''d'");
-        assert_eq!(shell_word(Path::new("/a/b-c.d")), "/a/b-c.d");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::ConfigError;
-use super::error::{quoted, shell_word};
+use super::error::quoted;
+use crate::mirror::shell_word;
 
 /// Larger files are not ours, in bytes: `/dev/zero` must not fill the memory.
 const LARGEST: u64 = 1024 * 1024;

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use reqwest::Url;
 
-use super::error::{plain, quoted, shell_word};
+use super::error::{plain, quoted};
 use super::guarded::Guarded;
 use super::places::{self, Place, Relation};
 use super::sections::{Written, named_after, parse_remote, parse_url, read_text};
 use super::{Config, ConfigError, ConfigErrors, Dstor, Environment, Mirror, Overrides};
+use crate::mirror::shell_word;
 
 /// Blocking: see [`Config::load`].
 pub(super) fn load(overrides: &Overrides, environment: &Environment) -> Result<Config, ConfigErrors> {

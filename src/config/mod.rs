@@ -44,7 +44,7 @@ use reqwest::Url;
 pub use credentials::{CredentialSources, Source, given_key, given_login};
 pub use draft::Draft;
 pub use environment::{Environment, Overrides};
-pub use error::{ConfigError, ConfigErrors, shell_word};
+pub use error::{ConfigError, ConfigErrors};
 pub use first::{Begun, Secret, remote, typed_path};
 pub use identity::{keep_identity, parse_identities, read_identities};
 pub use places::{Place, Relation, config_path, resolve, state_dir};
@@ -180,6 +180,8 @@ pub struct Upload {
 pub struct Encrypt {
     /// To whom; `None`: they go as they are.
     pub recipients: Option<Recipients>,
+    /// Whether the names of files and directories travel as pseudonyms.
+    pub names: bool,
 }
 
 /// What the agent does while the connection is metered, as over a telephone.
@@ -303,7 +305,7 @@ impl Mirror {
     pub fn new(path: PathBuf, placement: Placement) -> Self {
         Self {
             path,
-            policy: Policy { placement, max_file_size: Self::MAX_FILE_SIZE, guard: crate::mirror::Guard::default() },
+            policy: Policy { max_file_size: Self::MAX_FILE_SIZE, ..Policy::new(placement) },
             comment: String::new(),
             exclude: Vec::new(),
             hidden: true,
@@ -409,6 +411,7 @@ impl Config {
                         None => {
                             "unless `exclude` names it, it is uploaded, and whoever has its hash can read it".into()
                         }
+                        Some(_) if self.encrypt.names => "unless `exclude` names it, it is uploaded, encrypted".into(),
                         Some(_) => "unless `exclude` names it, it is uploaded, encrypted, under its name".into(),
                     },
                 });

@@ -292,7 +292,18 @@ fn encrypt(section: &Section<'_>, problems: &mut Problems<'_>) -> Encrypt {
         let error = ConfigError::new(format!("{} has {} entries", section.key("recipients"), recipients.len()));
         problems.note(section.at, error.with_hint(format!("{MOST_RECIPIENTS} are the most")));
     }
-    Encrypt { recipients: Recipients::new(recipients) }
+    let recipients = Recipients::new(recipients);
+    let names = section.yes_or_no("names", false, problems);
+    if names && recipients.is_none() && section.has("recipients") {
+        let error = ConfigError::new(format!(
+            "{} is true, and {} names nobody",
+            section.key("names"),
+            section.key("recipients")
+        ));
+        let hint = "names are hidden only where files are encrypted: name a public key, or leave `names` out";
+        problems.note(section.at, error.with_hint(hint));
+    }
+    Encrypt { recipients, names }
 }
 
 fn alerts(section: &Section<'_>, problems: &mut Problems<'_>) -> Alerts {

@@ -58,6 +58,7 @@ impl Config {
         let recipients = self.encrypt.recipients.iter().flat_map(|recipients| recipients.names());
         section(&mut out, "[encrypt]");
         value(&mut out, "recipients", &list(recipients));
+        value(&mut out, "names", if self.encrypt.names { "true" } else { "false" });
         section(&mut out, "[verify]");
         value(&mut out, "budget", &text(&self.verify.budget.map_or_else(String::new, a_day_text)));
         section(&mut out, "[manifest]");
@@ -208,6 +209,7 @@ mod tests {
             settle = "1ms"
             [encrypt]
             recipients = ["age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa"]
+            names = true
             [verify]
             budget = "1.5 MB/day"
             [upload]
@@ -286,6 +288,7 @@ mod tests {
 
         [encrypt]
         recipients = []
+        names = false
 
         [verify]
         budget = ""

@@ -9,7 +9,7 @@ use super::{Check, Needs, Patient};
 use crate::config::Poll;
 use crate::ledger::MirrorRow;
 use crate::local::{OpenRoot, RootError, RuleBook, Tree as _, sends_no_events};
-use crate::mirror::{EMPTIED, MirrorPath, Observed, Stat};
+use crate::mirror::{EMPTIED, MirrorPath, Observed, Stat, shell_word};
 use crate::status::{MirrorStatus, Status};
 use crate::upload::is_familiar;
 use crate::wording::{files, shown};
@@ -117,7 +117,7 @@ fn directory(subject: &Subject<'_>) -> (Check, Option<OpenRoot>) {
         Err(RootError::Another(_)) => {
             return bad(
                 format!("another directory than before is at `{path}`, as when a disk is not mounted"),
-                format!("mount it; or, if this one is right, `dstor-sync root accept '{path}'`"),
+                format!("mount it; or, if this one is right, `dstor-sync root accept {}`", shell_word(subject.path)),
             );
         }
         Err(RootError::Closed { source, .. }) => {

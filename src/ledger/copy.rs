@@ -133,7 +133,8 @@ fn restore_by(path: &Path, new: &Path, now: Millis) -> Result<Option<Millis>, Le
     let copied_at: Millis = ledger.db.query_row("SELECT at FROM copied", [], |row| row.get(0))?;
     ledger.db.execute_batch("BEGIN IMMEDIATE")?;
     ledger.doubt(copied_at, now)?;
-    ledger.note_unrecorded(copied_at, now)?;
+    // A clock that was set back since says less than the copy: what is missing lies before its time as well.
+    ledger.note_unrecorded(copied_at.min(now), now.max(copied_at))?;
     ledger.db.execute_batch("DROP TABLE copied; COMMIT")?;
     drop(ledger);
     put_in_place(new, path).map_err(io)?;

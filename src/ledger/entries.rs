@@ -55,8 +55,6 @@ pub struct Entry {
     pub state: EntryState,
     /// Its row, if it was ever looked at to the end.
     pub row: Option<FileRow>,
-    /// The dStor directory of its files, as `path:…` or `id:…`.
-    pub remote: Option<String>,
     /// Bytes, as last seen.
     pub size: u64,
     /// Why it is failed, skipped or waits: a fixed word and a message.
@@ -74,19 +72,18 @@ pub struct Entry {
 /// Everything that is told of the names in directory ?1 from ?2 on, in their order, at most ?3 of them: of files with their
 /// changes and reasons, and of changes without a file.
 const ENTRIES: &str =
-    "SELECT {FILE}, f.name, d.remote, c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message,
+    "SELECT {FILE}, f.name, f.pseudonym IS NOT NULL, c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message,
        r.code, r.message, r.attempts, r.since, f.unsure, coalesce(r.code = 'secret?', 0), f.sealed_size IS NOT NULL,
        b.read_at, b.found
-     FROM files f JOIN directories d ON d.id = f.directory_id
-     LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
+     FROM files f LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
      LEFT JOIN reasons r ON r.directory_id = f.directory_id AND r.name = f.name
      LEFT JOIN readings b ON b.directory_id = f.directory_id AND b.name = f.name
      WHERE f.directory_id = ?1 AND f.name >= ?2
      UNION ALL
-     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, d.remote,
+     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.name, NULL,
        c.claimed, c.size, c.attempts, c.since, c.due_at, c.code, c.message, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL, NULL, NULL
-     FROM changes c JOIN directories d ON d.id = c.directory_id
+     FROM changes c
      WHERE c.directory_id = ?1 AND c.name >= ?2 AND NOT EXISTS
        (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
      ORDER BY 14 LIMIT ?3";
@@ -215,7 +212,7 @@ impl Ledger {
 fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
     let is_recorded = row.get::<_, Option<i64>>(0)?.is_some();
     let file = match is_recorded {
-        true => Some(FileRow { recorded: recorded(row, 26)?, held: held(row)? }),
+        true => Some(FileRow { recorded: recorded(row, 26)?, held: held(row, 14)? }),
         false => None,
     };
     let claimed: Option<i64> = row.get(15)?;
@@ -247,7 +244,6 @@ fn entry(row: &Row<'_>, path: MirrorPath) -> Result<Entry, LedgerError> {
         path,
         state,
         row: file,
-        remote: row.get(14)?,
         reason: if waits { reason(20, 21)? } else { settled()? },
         attempts: row.get::<_, Option<u32>>(if waits { 17 } else { 24 })?.unwrap_or(0),
         since: row.get(if waits { 18 } else { 25 })?,

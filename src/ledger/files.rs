@@ -36,6 +36,8 @@ pub struct Held {
     pub proof: Option<String>,
     /// When.
     pub at: Millis,
+    /// Whether it goes by a pseudonym there.
+    pub is_name_hidden: bool,
 }
 
 /// A path's row.
@@ -155,28 +157,30 @@ impl Ledger {
 
     pub(super) fn file_row(&self, key: (i64, &[u8])) -> Result<Option<FileRow>, LedgerError> {
         let mut statement = self.db.prepare_cached(&format!(
-            "SELECT {FILE}, f.unsure, {GUARDED}, f.sealed_size IS NOT NULL FROM files f WHERE directory_id = ?1 AND name = ?2"
+            "SELECT {FILE}, f.unsure, {GUARDED}, f.sealed_size IS NOT NULL, f.pseudonym IS NOT NULL
+             FROM files f WHERE directory_id = ?1 AND name = ?2"
         ))?;
         let mut rows = statement.query(key)?;
         match rows.next()? {
-            Some(row) => Ok(Some(FileRow { recorded: recorded(row, 13)?, held: held(row)? })),
+            Some(row) => Ok(Some(FileRow { recorded: recorded(row, 13)?, held: held(row, 16)? })),
             None => Ok(None),
         }
     }
 
     pub(super) fn put_stored(&self, key: (i64, &[u8]), stored: &Stored) -> Result<(), LedgerError> {
-        let Stored { stat, mode, digest, sealed, hash, is_proved, at } = stored;
+        let Stored { stat, mode, digest, sealed, hash, is_proved, is_name_hidden, at } = stored;
         self.end_version(key, *at)?;
         self.db
             .prepare_cached(
                 "INSERT INTO files (directory_id, name, state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, mode,
-                   blake3, hash, proof, stored_at, sealed_blake3, sealed_size)
-                 VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                   blake3, hash, proof, stored_at, sealed_blake3, sealed_size, pseudonym)
+                 VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
                  ON CONFLICT DO UPDATE SET state = 0, size = excluded.size, mtime_s = excluded.mtime_s,
                    mtime_ns = excluded.mtime_ns, ctime_s = excluded.ctime_s, ctime_ns = excluded.ctime_ns,
                    inode = excluded.inode, mode = excluded.mode, blake3 = excluded.blake3, hash = excluded.hash,
                    proof = excluded.proof, stored_at = excluded.stored_at, unsure = 0,
-                   sealed_blake3 = excluded.sealed_blake3, sealed_size = excluded.sealed_size",
+                   sealed_blake3 = excluded.sealed_blake3, sealed_size = excluded.sealed_size,
+                   pseudonym = excluded.pseudonym",
             )?
             .execute(rusqlite::params![
                 key.0,
@@ -194,6 +198,7 @@ impl Ledger {
                 at,
                 sealed.as_ref().map(|sealed| sealed.digest.as_bytes().as_slice()),
                 sealed.map(|sealed| bits_in(sealed.size)),
+                is_name_hidden.then_some(1),
             ])?;
         Ok(())
     }
@@ -334,7 +339,8 @@ pub(super) fn recorded(row: &Row<'_>, unsure: usize) -> Result<Recorded, LedgerE
     })
 }
 
-pub(super) fn held(row: &Row<'_>) -> Result<Option<Held>, LedgerError> {
+/// What begins with the columns of [`FILE`]; `hidden` is the number of the column that tells whether its name is.
+pub(super) fn held(row: &Row<'_>, hidden: usize) -> Result<Option<Held>, LedgerError> {
     let digest: Option<[u8; 32]> = row.get(7)?;
     let hash: Option<String> = row.get(8)?;
     let Some((digest, hash)) = digest.zip(hash) else { return Ok(None) };
@@ -344,6 +350,7 @@ pub(super) fn held(row: &Row<'_>) -> Result<Option<Held>, LedgerError> {
         hash: Cid::parse(&hash).map_err(|_| LedgerError::Nonsense("a hash that is none".into()))?,
         proof: row.get(9)?,
         at: row.get(10)?,
+        is_name_hidden: row.get(hidden)?,
     }))
 }
 

@@ -11,13 +11,13 @@ use crate::mirror::{Cid, Digest, MirrorPath};
 /// since, says nothing of it. Both halves come in the order of names, so nothing is sorted.
 pub(super) const THEN: &str =
     "SELECT h.name, iif(h.size IS NULL, 3, 0), NULL, h.blake3, h.hash, coalesce(h.size, 0), h.mtime_s, h.mtime_ns, h.mode,
-       h.stored_at, h.proof, h.sealed_blake3, h.sealed_size
+       h.stored_at, h.proof, h.sealed_blake3, h.sealed_size, h.pseudonym IS NOT NULL
      FROM history h WHERE h.directory_id = ?1 AND h.name >= ?2 AND h.at > ?4 AND h.hash IS NOT NULL AND h.stored_at <= ?4
        AND NOT EXISTS (SELECT 1 FROM history e WHERE e.directory_id = h.directory_id AND e.name = h.name
          AND e.at > ?4 AND e.at < h.at AND (e.hash IS NULL OR e.stored_at <= ?4))
      UNION ALL
      SELECT f.name, iif(f.state = 0, 0, 3), NULL, f.blake3, f.hash, f.size, f.mtime_s, f.mtime_ns, f.mode, f.stored_at,
-       f.proof, f.sealed_blake3, f.sealed_size
+       f.proof, f.sealed_blake3, f.sealed_size, f.pseudonym IS NOT NULL
      FROM files f WHERE f.directory_id = ?1 AND f.name >= ?2 AND f.state <> 3 AND f.hash IS NOT NULL AND f.stored_at <= ?4
        AND NOT EXISTS (SELECT 1 FROM history e WHERE e.directory_id = f.directory_id AND e.name = f.name
          AND e.at > ?4 AND (e.hash IS NULL OR e.stored_at <= ?4))
@@ -46,10 +46,11 @@ pub enum Turn {
 /// What comes before the values of a version whose time ends at ?1; the condition for `f` follows.
 const END: &str =
     "INSERT INTO history (directory_id, name, at, blake3, sealed_blake3, sealed_size, hash, proof, size, mtime_s, mtime_ns,
-       mode, stored_at)
+       mode, stored_at, pseudonym)
      SELECT f.directory_id, f.name, max(?1, f.stored_at + 1, coalesce((SELECT max(h.at) + 1 FROM history h
          WHERE h.directory_id = f.directory_id AND h.name = f.name), 0)),
-       f.blake3, f.sealed_blake3, f.sealed_size, f.hash, f.proof, iif(f.state = 0, f.size, NULL), f.mtime_s, f.mtime_ns, f.mode, f.stored_at
+       f.blake3, f.sealed_blake3, f.sealed_size, f.hash, f.proof, iif(f.state = 0, f.size, NULL), f.mtime_s, f.mtime_ns, f.mode, f.stored_at,
+       f.pseudonym
      FROM files f WHERE f.hash IS NOT NULL AND f.state <> 3 AND ";
 
 impl Ledger {
@@ -113,19 +114,20 @@ impl Ledger {
         let Some(directory) = self.known_directory(mirror, &parent)? else { return Ok(Vec::new()) };
         let mut life = Life::default();
         let mut statement = self.db.prepare_cached(
-            "SELECT blake3, hash, proof, stored_at, size, sealed_blake3, sealed_size, at FROM history
+            "SELECT blake3, hash, proof, stored_at, size, sealed_blake3, sealed_size, pseudonym IS NOT NULL, at FROM history
              WHERE directory_id = ?1 AND name = ?2 ORDER BY at",
         )?;
         let mut rows = statement.query((directory, name))?;
         while let Some(row) = rows.next()? {
-            let at = row.get(7)?;
+            let at = row.get(8)?;
             match version_of(row)? {
                 Some((held, size)) => life.version(held, size, Some(at)),
                 None => life.came_back(at),
             }
         }
         let mut statement = self.db.prepare_cached(
-            "SELECT blake3, hash, proof, stored_at, iif(state = 0, size, NULL), sealed_blake3, sealed_size, state = 3
+            "SELECT blake3, hash, proof, stored_at, iif(state = 0, size, NULL), sealed_blake3, sealed_size, pseudonym IS NOT NULL,
+               state = 3
              FROM files WHERE directory_id = ?1 AND name = ?2",
         )?;
         let mut rows = statement.query((directory, name))?;
@@ -133,7 +135,7 @@ impl Ledger {
             && let Some((held, size)) = version_of(row)?
         {
             life.version(held, size, None);
-            if row.get(7)? {
+            if row.get(8)? {
                 life.is_gone();
             }
         }
@@ -190,7 +192,8 @@ impl Life {
     }
 }
 
-/// What begins with digest, hash, proof, time, size, and what was sent in its place; `None` if it is no version.
+/// What begins with digest, hash, proof, time, size, what was sent in its place, and whether its name
+/// is hidden; `None` if it is no version.
 fn version_of(row: &Row<'_>) -> Result<Option<(Held, Option<u64>)>, LedgerError> {
     let (digest, hash): (Option<[u8; 32]>, Option<String>) = (row.get(0)?, row.get(1)?);
     let Some((digest, hash)) = digest.zip(hash) else { return Ok(None) };
@@ -200,6 +203,7 @@ fn version_of(row: &Row<'_>) -> Result<Option<(Held, Option<u64>)>, LedgerError>
         hash: Cid::parse(&hash).map_err(|_| LedgerError::Nonsense("a hash that is none".into()))?,
         proof: row.get(2)?,
         at: row.get(3)?,
+        is_name_hidden: row.get(7)?,
     };
     Ok(Some((held, row.get::<_, Option<i64>>(4)?.map(bits_out))))
 }

@@ -35,6 +35,8 @@ pub struct Holding {
     pub stored_at: Millis,
     /// `cid`, `read` or nothing.
     pub proof: Option<String>,
+    /// Whether it goes by a pseudonym there.
+    pub is_name_hidden: bool,
 }
 
 /// What the ledger has of a path.
@@ -51,11 +53,11 @@ pub enum Shelved {
 /// Everything in a directory from the name ?2 on, at most ?3 of it: files, and changes without a file.
 const SHELVED: &str =
     "SELECT f.name, f.state, c.claimed, f.blake3, f.hash, f.size, f.mtime_s, f.mtime_ns, f.mode, f.stored_at,
-       f.proof, f.sealed_blake3, f.sealed_size
+       f.proof, f.sealed_blake3, f.sealed_size, f.pseudonym IS NOT NULL
      FROM files f LEFT JOIN changes c ON c.directory_id = f.directory_id AND c.name = f.name
      WHERE f.directory_id = ?1 AND f.name >= ?2
      UNION ALL
-     SELECT c.name, NULL, c.claimed, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM changes c
+     SELECT c.name, NULL, c.claimed, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM changes c
      WHERE c.directory_id = ?1 AND c.name >= ?2 AND NOT EXISTS
        (SELECT 1 FROM files f WHERE f.directory_id = c.directory_id AND f.name = c.name)
      ORDER BY 1 LIMIT ?3";
@@ -248,5 +250,6 @@ fn shelved_of(row: &Row<'_>, dir: &[u8], name: &[u8]) -> Result<Shelved, LedgerE
         mode: row.get(8)?,
         stored_at: row.get::<_, Option<Millis>>(9)?.unwrap_or(0),
         proof: row.get(10)?,
+        is_name_hidden: row.get(13)?,
     }))
 }

@@ -8,7 +8,7 @@ use rusqlite::Row;
 
 use super::{Ledger, LedgerError, Millis, bits_in, bits_out};
 use crate::local::Identity;
-use crate::mirror::{Guard, Placement, Policy, RemoteDir};
+use crate::mirror::{Guard, NameKey, Names, Placement, Policy, RemoteDir};
 
 /// A mirror's number in the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -74,7 +74,8 @@ pub struct MirrorRow {
 }
 
 const COLUMNS: &str = "id, service, path, remote, exclude, hidden, max_file_size, root_device, root_inode, watch, watch_note, last_scan_at,
-    (SELECT patterns FROM allowances WHERE mirror_id = mirrors.id) AS allowed";
+    (SELECT patterns FROM allowances WHERE mirror_id = mirrors.id) AS allowed,
+    (SELECT key FROM name_keys WHERE active = 1) AS name_key";
 
 impl Ledger {
     /// Makes exactly these mirrors the active ones, with rows for those that have none, and returns their numbers in
@@ -201,15 +202,6 @@ impl Ledger {
         self.db.prepare_cached("UPDATE mirrors SET last_scan_at = ?2 WHERE id = ?1")?.execute((id.0, now))?;
         Ok(())
     }
-
-    pub(crate) fn placement(&self, id: MirrorId) -> Result<Placement, LedgerError> {
-        if let Some(placement) = self.placements.borrow().get(&id) {
-            return Ok(placement.clone());
-        }
-        let placement = self.mirror(id)?.settings.policy.placement;
-        self.placements.borrow_mut().insert(id, placement.clone());
-        Ok(placement)
-    }
 }
 
 fn mirror_row(row: &Row<'_>) -> Result<MirrorRow, LedgerError> {
@@ -228,6 +220,9 @@ fn mirror_row(row: &Row<'_>) -> Result<MirrorRow, LedgerError> {
             path: PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>("path")?)),
             policy: Policy {
                 placement: placement_of(&remote)?,
+                names: row
+                    .get::<_, Option<[u8; 32]>>("name_key")?
+                    .map_or(Names::Plain, |key| Names::Hidden(NameKey::new(key))),
                 max_file_size: bits_out(row.get("max_file_size")?),
                 guard: match allowed.as_deref() {
                     None => Guard::default(),
@@ -245,14 +240,14 @@ fn mirror_row(row: &Row<'_>) -> Result<MirrorRow, LedgerError> {
     })
 }
 
-pub(super) fn placement_text(placement: &Placement) -> String {
+fn placement_text(placement: &Placement) -> String {
     match placement {
         Placement::Path(dir) => format!("path:{}", dir.as_str()),
         Placement::Id(id) => format!("id:{id}"),
     }
 }
 
-pub(super) fn placement_of(text: &str) -> Result<Placement, LedgerError> {
+fn placement_of(text: &str) -> Result<Placement, LedgerError> {
     let placement = match text.split_once(':') {
         Some(("path", dir)) => RemoteDir::parse(dir).ok().map(Placement::Path),
         Some(("id", id)) => id.parse().ok().map(Placement::Id),

@@ -57,7 +57,7 @@ pub use state::{AgentRow, AgentState, Auth, Counts, DstorFacts, Problem, Tally};
 pub use steering::{Steering, UNTIL_RESUMED};
 
 use crate::local::Identity;
-use crate::mirror::{MirrorPath, Placement};
+use crate::mirror::MirrorPath;
 
 /// Milliseconds since 1970, UTC, by this machine's clock.
 pub type Millis = i64;
@@ -75,10 +75,11 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0008_sealed.sql")),
     M::up(include_str!("../../migrations/0009_history.sql")),
     M::up(include_str!("../../migrations/0010_guard.sql")),
+    M::up(include_str!("../../migrations/0011_names.sql")),
 ];
 /// What a ledger of an earlier form lacks, for those who only look: what each form after the first has more, empty, on
 /// this connection alone. They may meet a ledger whose agent is older than they are (F10).
-const FOR_EARLIER_FORMS: [&str; 9] = [
+const FOR_EARLIER_FORMS: [&str; 10] = [
     "CREATE TEMP TABLE readings (directory_id INTEGER, name BLOB, read_at INTEGER, found INTEGER)",
     // Nobody who only looks asks for stragglers.
     "",
@@ -87,14 +88,28 @@ const FOR_EARLIER_FORMS: [&str; 9] = [
     "",
     "CREATE TEMP TABLE latest (mirror_id INTEGER, stored_at INTEGER)",
     "CREATE TEMP TABLE manifests (mirror_id INTEGER, hash TEXT, blake3 BLOB, files INTEGER, bytes INTEGER, published_at INTEGER)",
-    // In its table's place: who writes brings the ledger to this form first.
-    "CREATE TEMP VIEW files AS SELECT *, NULL AS sealed_blake3, NULL AS sealed_size FROM main.files;
-     CREATE TEMP TABLE sealing (id INTEGER, recipients TEXT);
+    "CREATE TEMP TABLE sealing (id INTEGER, recipients TEXT);
      CREATE TEMP TABLE sealed_manifests (mirror_id INTEGER, hash TEXT, recipients TEXT, root BLOB)",
     "CREATE TEMP TABLE history (directory_id INTEGER, name BLOB, at INTEGER, blake3 BLOB, sealed_blake3 BLOB, sealed_size INTEGER,
-       hash TEXT, proof TEXT, size INTEGER, mtime_s INTEGER, mtime_ns INTEGER, mode INTEGER, stored_at INTEGER);
+       hash TEXT, proof TEXT, size INTEGER, mtime_s INTEGER, mtime_ns INTEGER, mode INTEGER, stored_at INTEGER, pseudonym INTEGER);
      CREATE TEMP TABLE unrecorded AS SELECT 0 AS since, 0x7fffffffffffffff AS until",
     "CREATE TEMP TABLE allowances (mirror_id INTEGER, patterns TEXT)",
+    "CREATE TEMP TABLE name_keys (id INTEGER, key BLOB, active INTEGER)",
+];
+/// A table that has columns since a later form than that in which it began.
+struct Grown {
+    table: &'static str,
+    began: usize,
+    /// In which form, and what stands for the columns before it.
+    later: &'static [(usize, &'static str)],
+}
+const GROWN: [Grown; 2] = [
+    Grown {
+        table: "files",
+        began: 1,
+        later: &[(8, "NULL AS sealed_blake3, NULL AS sealed_size"), (11, "NULL AS pseudonym")],
+    },
+    Grown { table: "history", began: 9, later: &[(11, "NULL AS pseudonym")] },
 ];
 /// Directories whose row number is remembered. A scan goes through one after the other; more would not be met again.
 const DIRECTORIES_REMEMBERED: usize = 10_000;
@@ -248,7 +263,6 @@ pub struct Ledger {
     path: PathBuf,
     /// Row numbers of directories met lately. Forgotten when a transaction is rolled back.
     directories: RefCell<HashMap<(MirrorId, MirrorPath), i64>>,
-    placements: RefCell<HashMap<MirrorId, Placement>>,
 }
 
 impl Ledger {
@@ -371,6 +385,15 @@ impl Ledger {
         }
         if let Ok(form @ 1..) = usize::try_from(found) {
             FOR_EARLIER_FORMS.iter().skip(form - 1).try_for_each(|lacking| db.execute_batch(lacking))?;
+            for Grown { table, began, later } in GROWN {
+                let lacking: Vec<&str> =
+                    later.iter().filter(|(since, _)| form < *since).map(|(_, what)| *what).collect();
+                if form >= began && !lacking.is_empty() {
+                    // In its table's place: who writes brings the ledger to this form first.
+                    let lacking = lacking.join(", ");
+                    db.execute_batch(&format!("CREATE TEMP VIEW {table} AS SELECT *, {lacking} FROM main.{table}"))?;
+                }
+            }
         }
         Self::over(db, path)
     }
@@ -379,7 +402,7 @@ impl Ledger {
         // Plans that do not depend on bound values: otherwise a bound LIMIT has its statement prepared anew at each use.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         db.set_prepared_statement_cache_capacity(64);
-        Ok(Self { db, path: path.to_owned(), directories: RefCell::default(), placements: RefCell::default() })
+        Ok(Self { db, path: path.to_owned(), directories: RefCell::default() })
     }
 
     /// Whether the file at the ledger's path is still the one that is open: writes to a deleted file "succeed" (D11).
@@ -430,13 +453,10 @@ impl Ledger {
             parent = Some(match self.known_directory(mirror, &dir)? {
                 Some(id) => id,
                 None => {
-                    let remote = self.placement(mirror)?.of_directory(&dir).ok();
                     let id = self
                         .db
-                        .prepare_cached(
-                            "INSERT INTO directories (mirror_id, parent_id, path, remote) VALUES (?1, ?2, ?3, ?4)",
-                        )?
-                        .insert((mirror.0, parent, dir.as_bytes(), remote.as_ref().map(mirrors::placement_text)))?;
+                        .prepare_cached("INSERT INTO directories (mirror_id, parent_id, path) VALUES (?1, ?2, ?3)")?
+                        .insert((mirror.0, parent, dir.as_bytes()))?;
                     self.remember_directory((mirror, dir), id);
                     id
                 }
@@ -463,7 +483,6 @@ impl Ledger {
     /// Forgets what a transaction that was rolled back may have taught.
     fn forget_cached(&self) {
         self.directories.borrow_mut().clear();
-        self.placements.borrow_mut().clear();
     }
 }
 

@@ -1,8 +1,10 @@
-//! To whom the agent encrypts, as it last said: for those who only look, and for who stores a list beside it.
+//! To whom the agent encrypts and whether it hides names, as it last said: for those who only look, and for who stores a
+//! list beside it.
 
 use rusqlite::OptionalExtension as _;
 
 use super::{Ledger, LedgerError};
+use crate::mirror::{NameKey, Names};
 
 impl Ledger {
     /// Records to whom files are encrypted from now on, by their public keys; none: to nobody, they go as they are. Nothing
@@ -30,6 +32,43 @@ impl Ledger {
             self.db.prepare_cached("SELECT recipients FROM sealing")?.query_row([], |row| row.get(0)).optional()?;
         let nonsense = |_| LedgerError::Nonsense("recipients that are no list".into());
         found.map_or_else(|| Ok(Vec::new()), |text| serde_json::from_str(&text).map_err(nonsense))
+    }
+
+    /// Records whether names are hidden from now on, and says how they travel. The key that hides them is the one that did
+    /// so before, if there was one; else `draw` makes it. What is stored keeps the name by which it went.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn set_names_hidden(&self, hidden: bool, draw: impl FnOnce() -> NameKey) -> Result<Names, LedgerError> {
+        if hidden && self.name_key()?.is_none() {
+            let key = draw();
+            self.db
+                .execute("INSERT INTO name_keys (id, key, active) VALUES (1, ?1, 1)", [key.as_bytes().as_slice()])?;
+        }
+        self.db.execute("UPDATE name_keys SET active = ?1 WHERE active <> ?1", [hidden])?;
+        self.names()
+    }
+
+    /// How names travel, by the agent that ran last.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn names(&self) -> Result<Names, LedgerError> {
+        Ok(self.key_where("active = 1")?.map_or(Names::Plain, Names::Hidden))
+    }
+
+    /// What the pseudonyms were made with that files go by on dStor; `None`: none does.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn name_key(&self) -> Result<Option<NameKey>, LedgerError> {
+        self.key_where("id = 1")
+    }
+
+    fn key_where(&self, condition: &str) -> Result<Option<NameKey>, LedgerError> {
+        let sql = format!("SELECT key FROM name_keys WHERE {condition}");
+        let key: Option<[u8; 32]> = self.db.prepare_cached(&sql)?.query_row([], |row| row.get(0)).optional()?;
+        Ok(key.map(NameKey::new))
     }
 }
 

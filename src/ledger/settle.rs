@@ -18,6 +18,8 @@ pub struct Stored {
     pub hash: Cid,
     /// Whether that is the identifier of what was sent.
     pub is_proved: bool,
+    /// Whether it went under a pseudonym.
+    pub is_name_hidden: bool,
     /// When dStor answered.
     pub at: Millis,
 }

@@ -197,8 +197,7 @@ mod tests {
         before_reading: &(dyn Fn(&MirrorPath) + Sync),
     ) -> (Result<ScanSummary, ScanError<&'static str>>, Vec<MirrorPath>) {
         let root = OpenRoot::open(dir, None).expect("open");
-        let policy =
-            Policy { placement: Placement::Id(1), max_file_size: u64::MAX, guard: crate::mirror::Guard::default() };
+        let policy = Policy::new(Placement::Id(1));
         let rules = RuleBook::new(&[], true);
         let crew = Crew { root: &root, rules: &rules, policy: &policy, before_reading };
         let found = Mutex::default();

@@ -195,7 +195,6 @@ impl Scan<'_> {
         let leaving = self.leaving(dir, chain, &names, &files);
         let mut files = files.into_iter().peekable();
         let mut directories = directories.into_iter().peekable();
-        let place = self.policy.placement.of_directory(dir);
         for Name { bytes, look } in names {
             let observed = look.observed;
             self.missing_before(Some(&bytes), dir, &mut files, &mut directories, known, summary)?;
@@ -221,7 +220,7 @@ impl Scan<'_> {
                 Observed::File(stat) => {
                     summary.files += 1;
                     summary.bytes += stat.size;
-                    let admitted = match self.policy.admit(stat.size, &bytes, &place) {
+                    let admitted = match self.policy.admit(stat.size, &path) {
                         Ok(()) if leaving.contains(&bytes) => Err(Skip::NameTaken),
                         Ok(()) => self.policy.guard.admit(&path, &stat, recorded.as_ref()),
                         refused => refused,
@@ -256,13 +255,17 @@ impl Scan<'_> {
         names: &[Name],
         files: &[(Box<[u8]>, Recorded)],
     ) -> Vec<Box<[u8]>> {
-        let place = self.policy.placement.of_directory(dir);
+        if !self.policy.names.are_plain() {
+            return Vec::new();
+        }
+        let takes = |path: &MirrorPath, size| {
+            self.policy.admit(size, path).is_ok() && self.rules.judge_with(path, false, chain).is_yes()
+        };
         let candidates: Vec<(&[u8], bool)> = names
             .iter()
             .filter(|name| match name.look.observed {
                 Observed::File(stat) if may_have_twins(&name.bytes) => {
-                    self.policy.admit(stat.size, &name.bytes, &place).is_ok()
-                        && dir.join(&name.bytes).is_some_and(|path| self.rules.judge_with(&path, false, chain).is_yes())
+                    dir.join(&name.bytes).is_some_and(|path| takes(&path, stat.size))
                 }
                 _ => false,
             })

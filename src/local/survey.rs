@@ -80,10 +80,7 @@ impl Known for Counting<'_> {
     fn differs(&mut self, Difference { path, observed, .. }: Difference) -> Result<(), Infallible> {
         match observed {
             Observed::File(stat) => {
-                let admitted = path.split().is_some_and(|(parent, name)| {
-                    self.policy.admit(stat.size, name, &self.policy.placement.of_directory(&parent)).is_ok()
-                });
-                if !admitted {
+                if self.policy.admit(stat.size, &path).is_err() {
                     self.tally.skipped += 1;
                 } else if self.root.is_unreadable(&path) {
                     self.tally.unreadable += 1;
@@ -130,7 +127,7 @@ mod tests {
         symlink("a", top.join("link")).expect("linked");
         let rules = RuleBook::new(&["*.tmp".into()], true);
         let placement = Placement::Path(RemoteDir::parse("Docs").expect("a path"));
-        let policy = Policy { placement, max_file_size: 4096, guard: crate::mirror::Guard::default() };
+        let policy = Policy { max_file_size: 4096, ..Policy::new(placement) };
         let survey = Survey::of(&top, &[top.join("state")], &rules, &policy).expect("walked");
         // Taken: a, d/b, d/e/c, .dstorignore. Skipped: link, large, state.
         let expected =

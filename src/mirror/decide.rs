@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Digest, Guard, Placement, Unplaceable};
+use super::{Digest, Guard, MirrorPath, Names, Placement, Unplaceable, may_have_twins};
 
 /// Nanoseconds that no time has: a row with them equals no file.
 const NEVER: u32 = 1_000_000_000;
@@ -136,6 +136,8 @@ pub struct Recorded {
 pub struct Policy {
     /// Where the mirror goes.
     pub placement: Placement,
+    /// How the names in it travel.
+    pub names: Names,
     /// Larger files are skipped; bytes.
     pub max_file_size: u64,
     /// What looks at files before they are public.
@@ -253,17 +255,36 @@ pub enum Decision {
 }
 
 impl Policy {
-    /// Whether a file of this size and name in a directory with this place is taken.
+    /// A policy for a mirror that goes to `placement`, and takes every file that fits there.
+    #[must_use]
+    pub fn new(placement: Placement) -> Self {
+        Self { placement, names: Names::Plain, max_file_size: u64::MAX, guard: Guard::default() }
+    }
+
+    /// The name and the directory under which the file at `path` travels.
+    ///
+    /// # Errors
+    /// [`Unplaceable`] says why it has none.
+    pub fn place(&self, path: &MirrorPath) -> Result<(String, Placement), Unplaceable> {
+        self.names.place(&self.placement, path)
+    }
+
+    /// Whether another name beside that of `path` may travel as the same one.
+    #[must_use]
+    pub fn may_have_twins(&self, path: &MirrorPath) -> bool {
+        self.names.are_plain() && path.split().is_some_and(|(_, name)| may_have_twins(name))
+    }
+
+    /// Whether a file of this size at `path` is taken.
     ///
     /// # Errors
     /// The reason why it is not.
-    pub fn admit(&self, size: u64, name: &[u8], place: &Result<Placement, Unplaceable>) -> Result<(), Skip> {
-        match place {
-            Err(Unplaceable::NotUtf8) => return Err(Skip::NameNotUtf8),
-            Err(Unplaceable::BelowId) => return Err(Skip::BelowRemoteId),
-            Ok(_) => {}
+    pub fn admit(&self, size: u64, path: &MirrorPath) -> Result<(), Skip> {
+        // As `place` has it, without making what nobody asked for.
+        if matches!(self.placement, Placement::Id(_)) && path.as_bytes().contains(&b'/') {
+            return Err(Skip::BelowRemoteId);
         }
-        if std::str::from_utf8(name).is_err() {
+        if self.names.are_plain() && std::str::from_utf8(path.as_bytes()).is_err() {
             return Err(Skip::NameNotUtf8);
         }
         if size > self.max_file_size { Err(Skip::TooLarge) } else { Ok(()) }
@@ -316,6 +337,7 @@ pub fn decide(observed: &Observed, recorded: Option<&Recorded>, admitted: Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::{NameKey, RemoteDir};
 
     const THEN: Timestamp = Timestamp { seconds: 1, nanos: 0 };
     const NOW: Timestamp = Timestamp { seconds: 2, nanos: 0 };
@@ -411,11 +433,29 @@ mod tests {
 
     #[test]
     fn a_policy_names_the_reason_for_what_it_leaves_out() {
-        let policy = Policy { placement: Placement::Id(3), max_file_size: 10, guard: Guard::default() };
-        let here = Ok(Placement::Id(3));
-        assert_eq!(policy.admit(10, b"a", &here), Ok(()));
-        assert_eq!(policy.admit(11, b"a", &here), Err(Skip::TooLarge));
-        assert_eq!(policy.admit(1, b"\xff", &here), Err(Skip::NameNotUtf8));
-        assert_eq!(policy.admit(1, b"a", &Err(Unplaceable::BelowId)), Err(Skip::BelowRemoteId));
+        let path = |bytes: &[u8]| MirrorPath::from_bytes(bytes).expect("a plain path");
+        let by_number = Policy { max_file_size: 10, ..Policy::new(Placement::Id(3)) };
+        assert_eq!(by_number.admit(10, &path(b"a")), Ok(()));
+        assert_eq!(by_number.admit(11, &path(b"a")), Err(Skip::TooLarge));
+        assert_eq!(by_number.admit(1, &path(b"\xff")), Err(Skip::NameNotUtf8));
+        assert_eq!(by_number.admit(1, &path(b"a/b")), Err(Skip::BelowRemoteId));
+        let by_path = Policy::new(Placement::Path(RemoteDir::parse("a").expect("a path")));
+        assert_eq!(by_path.admit(1, &path(b"a/b")), Ok(()));
+        assert_eq!(by_path.admit(1, &path(b"\xff/b")), Err(Skip::NameNotUtf8));
+        // A pseudonym is text, whatever the name is.
+        let hidden = Policy { names: Names::Hidden(NameKey::new([1; 32])), ..by_path };
+        assert_eq!(hidden.admit(1, &path(b"\xff/b")), Ok(()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_a_policy_admits_has_a_place(bytes in proptest::collection::vec(1u8.., 1..20), id: bool, is_hidden: bool) {
+            let placement = if id { Placement::Id(1) } else { Placement::Path(RemoteDir::parse("a").expect("a path")) };
+            let names = if is_hidden { Names::Hidden(NameKey::new([1; 32])) } else { Names::Plain };
+            let policy = Policy { names, ..Policy::new(placement) };
+            if let Some(path) = MirrorPath::from_bytes(&bytes) {
+                proptest::prop_assert_eq!(policy.admit(1, &path).is_ok(), policy.place(&path).is_ok());
+            }
+        }
     }
 }

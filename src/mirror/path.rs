@@ -144,6 +144,28 @@ pub(crate) fn escape(bytes: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
     Ok(())
 }
 
+/// `path` as one word of a shell's command line, in which nothing can act on a terminal either.
+#[must_use]
+pub fn shell_word(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    if !bytes.is_empty() && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(b)) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    let plain = std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(|c| c.is_control() || acts_unseen(c)));
+    match plain {
+        Some(plain) => format!("'{}'", plain.replace('\'', r"'\''")),
+        // What bash, zsh and ksh take for bytes; POSIX has had it since 2024.
+        None => {
+            let letter = |b: &u8| match b {
+                b'\'' | b'\\' => format!("\\{}", char::from(*b)),
+                0x20..=0x7e => char::from(*b).to_string(),
+                other => format!("\\x{other:02x}"),
+            };
+            format!("$'{}'", bytes.iter().map(letter).collect::<String>())
+        }
+    }
+}
+
 /// Unicode's format characters that reorder or hide text (general category Cf), and its line separators.
 fn acts_unseen(c: char) -> bool {
     matches!(c,
@@ -229,12 +251,10 @@ impl Placement {
         if dir.is_top() {
             return Ok(self.clone());
         }
+        let Self::Path(top) = self else { return Err(Unplaceable::BelowId) };
         let below = std::str::from_utf8(dir.as_bytes()).map_err(|_| Unplaceable::NotUtf8)?;
-        match self {
-            Self::Id(_) => Err(Unplaceable::BelowId),
-            Self::Path(top) if top.is_root() => Ok(Self::Path(RemoteDir(below.to_owned()))),
-            Self::Path(top) => Ok(Self::Path(RemoteDir(format!("{top}/{below}", top = top.0)))),
-        }
+        let begin = if top.is_root() { String::new() } else { format!("{}/", top.0) };
+        Ok(Self::Path(RemoteDir(begin + below)))
     }
 }
 
@@ -308,6 +328,17 @@ mod tests {
     fn nothing_in_a_name_acts_on_a_terminal() {
         let name = MirrorPath::from_bytes(b"a\x1b[31m\r\n\xff\xe2\x80\xae").expect("a plain path");
         assert_eq!(name.to_string(), r"a\u{1b}[31m\u{d}\u{a}\xff\u{202e}");
+    }
+
+    #[test]
+    fn a_shell_reads_a_word_as_the_path_that_it_was_made_of() {
+        use std::ffi::OsStr;
+        let word = |bytes: &[u8]| shell_word(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(word(b"/a/b-c.d"), "/a/b-c.d");
+        assert_eq!(word(b"/a/b c'd"), r"'/a/b c'\''d'");
+        assert_eq!(word("/ä".as_bytes()), "'/ä'");
+        assert_eq!(word(b"/a\x1b[2J'\\\xff1"), r"$'/a\x1b[2J\'\\\xff1'");
+        assert_eq!(word("\u{202e}b".as_bytes()), r"$'\xe2\x80\xaeb'");
     }
 
     #[test]

@@ -146,12 +146,13 @@ impl<'a> Errand<'a> {
         if !is_included {
             return end(Settlement::Ignored, None);
         }
-        let Some((parent, name)) = self.claim.path.split() else { return end(Settlement::Nothing, None) };
-        let place = self.policy.placement.of_directory(&parent);
+        if self.claim.path.is_top() {
+            return end(Settlement::Nothing, None);
+        }
         let (Look { observed, mode }, recorded) = (*look, self.claim.recorded.as_ref());
         let admitted = match observed {
             Observed::File(stat) => {
-                let admitted = self.policy.admit(stat.size, name, &place);
+                let admitted = self.policy.admit(stat.size, &self.claim.path);
                 admitted.and_then(|()| self.policy.guard.admit(&self.claim.path, &stat, recorded))
             }
             Observed::Missing | Observed::Directory | Observed::Other(..) => Ok(()),
@@ -201,12 +202,12 @@ impl<'a> Errand<'a> {
                 if let Some(wait) = self.not_quiet(&stat, now) {
                     return Next::End(Ending::Deferred(wait));
                 }
-                let (Ok(name), Ok(placement)) = (std::str::from_utf8(name), place) else {
+                let Ok((name, placement)) = self.policy.place(&self.claim.path) else {
                     // The policy admits no such file.
                     return end(Settlement::Nothing, None);
                 };
                 let is_guarded = self.policy.guard.looks_at(&self.claim.path, recorded);
-                let file = ToSend { stat, mode, name: name.to_owned(), placement, is_guarded };
+                let file = ToSend { stat, mode, name, placement, is_guarded };
                 match decision {
                     // Where dStor may hold another version than is recorded, only sending it again makes sure.
                     Decision::Compare(digest) if !self.claim.is_unsure => Next::Compare(file, digest),
@@ -296,7 +297,8 @@ impl<'a> Errand<'a> {
         let Content { digest, sealed, cid: _ } = content;
         let bytes = sealed.map_or(stat.size, |sealed| sealed.size);
         let happened = Happened::Stored { hash: hash.clone(), bytes };
-        let stored = Stored { stat, mode: file.mode, digest, sealed, hash, is_proved, at };
+        let is_name_hidden = !self.policy.names.are_plain();
+        let stored = Stored { stat, mode: file.mode, digest, sealed, hash, is_name_hidden, is_proved, at };
         Ok(Ending::Settled(Settlement::Stored(stored), again, Some(happened)))
     }
 

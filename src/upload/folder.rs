@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::Ledger;
-    use crate::mirror::{Guard, Placement, RemoteDir};
+    use crate::mirror::{Placement, RemoteDir};
 
     // A7, A11: a worker may come between the swap and whoever notices it.
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         let settings = MirrorSettings {
             service: "s".into(),
             path: path.clone(),
-            policy: Policy { placement, max_file_size: u64::MAX, guard: Guard::default() },
+            policy: Policy::new(placement),
             exclude: Vec::new(),
             hidden: true,
         };

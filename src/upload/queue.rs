@@ -334,7 +334,7 @@ mod tests {
     fn ledger_with_a_mirror(path: &Path) -> (Ledger, MirrorId) {
         let ledger = Ledger::open(path).expect("a ledger");
         let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
-        let policy = Policy { placement, max_file_size: u64::MAX, guard: crate::mirror::Guard::default() };
+        let policy = Policy::new(placement);
         let (service, path_of) = ("s".to_owned(), "/m".into());
         let settings = MirrorSettings { service, path: path_of, policy, exclude: Vec::new(), hidden: true };
         let mirror = ledger.activate_mirrors(&[settings]).expect("a mirror")[0];

@@ -2,7 +2,7 @@
 
 use crate::ledger::{LedgerError, MirrorRow};
 use crate::local::{Identity, OpenRoot, RootError, Tree};
-use crate::mirror::{MirrorPath, Observed, Stat};
+use crate::mirror::{MirrorPath, Observed, Stat, shell_word};
 
 use super::{Folder, Queue};
 
@@ -60,7 +60,7 @@ pub async fn recognise(folder: &Folder, queue: &Queue) -> Result<Recognised, Led
             folder,
             format!(
                 "another directory is in its place, as when a disk is not mounted; if it is the right one: `dstor-sync root accept {}`",
-                folder.path.display()
+                shell_word(&folder.path)
             ),
         )),
         Err(RootError::Closed { source, .. }) => Ok(missing(folder, format!("it cannot be opened: {source}"))),

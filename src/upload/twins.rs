@@ -3,7 +3,7 @@
 use super::{Folder, ReconcileError};
 use crate::ledger::Ledger;
 use crate::local::Tree;
-use crate::mirror::{MirrorPath, Observed, State, are_twins, leaves_its_name, may_have_twins};
+use crate::mirror::{MirrorPath, Observed, State, are_twins, leaves_its_name};
 
 /// Whose a file's name is on dStor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,17 +27,18 @@ pub fn whose_name(
     root: &dyn Tree,
     path: &MirrorPath,
 ) -> Result<ItsName, ReconcileError> {
-    let Some((dir, name)) = path.split().filter(|(_, name)| may_have_twins(name)) else { return Ok(ItsName::Kept) };
-    let place = folder.policy.placement.of_directory(&dir);
+    let Some((dir, name)) = path.split().filter(|_| folder.policy.may_have_twins(path)) else {
+        return Ok(ItsName::Kept);
+    };
     let is_stored =
         |path: &MirrorPath| Ok(ledger.recorded(folder.id, path)?.is_some_and(|row| row.state == State::Stored));
     let (mut twins, mut is_any_claimed) = (Vec::new(), false);
     for other in root.list(&dir).map_err(ReconcileError::Unreadable)? {
         let Observed::File(stat) = other.look.observed else { continue };
-        if !are_twins(name, &other.bytes) || folder.policy.admit(stat.size, &other.bytes, &place).is_err() {
+        let Some(twin) = dir.join(&other.bytes) else { continue };
+        if !are_twins(name, &other.bytes) || folder.policy.admit(stat.size, &twin).is_err() {
             continue;
         }
-        let Some(twin) = dir.join(&other.bytes) else { continue };
         if folder.rules.judge(root, &twin, false).map_err(ReconcileError::Unreadable)?.is_yes() {
             // First whether anyone has it: who has stored it meanwhile is then seen to have.
             is_any_claimed |= ledger.is_claimed(folder.id, &twin)?;
@@ -77,7 +78,7 @@ mod tests {
         let settings = MirrorSettings {
             service: "s".into(),
             path: mirror.clone(),
-            policy: Policy { placement, max_file_size: u64::MAX, guard: crate::mirror::Guard::default() },
+            policy: Policy::new(placement),
             exclude: Vec::new(),
             hidden: true,
         };

@@ -175,11 +175,8 @@ pub(crate) fn play(script: &Script, tells: bool) -> Outcome {
 
 impl Run {
     fn new(script: &Script, tells: bool) -> Self {
-        let policy = Policy {
-            placement: Placement::Path(RemoteDir::parse(script.setting.place).expect("a path")),
-            max_file_size: LARGEST,
-            guard: Default::default(),
-        };
+        let placement = Placement::Path(RemoteDir::parse(script.setting.place).expect("a path"));
+        let policy = Policy { max_file_size: LARGEST, ..Policy::new(placement) };
         let (ledger, number) = ledger_for_a_run();
         let settings = MirrorSettings {
             service: "simulated".into(),

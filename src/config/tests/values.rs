@@ -173,6 +173,8 @@ fn recipients_are_public_keys_each_once_and_an_empty_list_is_nobody() {
     assert_eq!(two.expect("there is one").names().collect::<Vec<_>>(), [RECIPIENT]);
     assert_eq!(with("[encrypt]\nrecipients = []").recipients, None);
     assert_eq!(with("").recipients, None);
+    assert!(!with("").names);
+    assert!(with(&format!("[encrypt]\nnames = true\nrecipients = [\"{RECIPIENT}\"]")).names);
 }
 
 // G1
@@ -194,6 +196,10 @@ fn what_is_no_public_key_is_told_with_its_line_and_a_private_one_is_never_repeat
     }
     let refusal = in_section(&format!("[encrypt]\nrecipients = \"{secret}\""));
     assert!(refusal.contains("is text, not a list of texts") && !refusal.contains(secret), "{refusal}");
+    insta::assert_snapshot!(in_section("[encrypt]\nrecipients = []\nnames = true"), @r"
+    TOP/c/config.toml:2: `names` in [encrypt] is true, and `recipients` in [encrypt] names nobody
+      hint: names are hidden only where files are encrypted: name a public key, or leave `names` out
+    ");
     insta::assert_snapshot!(in_section("[encrypt]"), @r#"
     TOP/c/config.toml:2: [encrypt] has no `recipients`, so nothing would be encrypted
       hint: add recipients = ["age1…"], the public keys; `dstor-sync key generate FILE` makes one

@@ -18,7 +18,16 @@ fn hash(content: u64) -> Cid {
 
 fn version(content: u64, at: Millis) -> Settlement {
     let (digest, hash) = (digest(content), hash(content));
-    Settlement::Stored(Stored { stat: stat(content), mode: 0o640, digest, sealed: None, hash, is_proved: true, at })
+    Settlement::Stored(Stored {
+        stat: stat(content),
+        mode: 0o640,
+        digest,
+        sealed: None,
+        hash,
+        is_proved: true,
+        is_name_hidden: false,
+        at,
+    })
 }
 
 impl World {

@@ -132,6 +132,7 @@ fn an_entry_tells_its_change_before_its_row() {
         hash: Cid::parse(HELLO).expect("a CID"),
         proof: Some("cid".into()),
         at: 300,
+        is_name_hidden: false,
     };
     let settled = world.entry("a").expect("an entry");
     assert_eq!(settled.state, EntryState::Settled(State::Stored));

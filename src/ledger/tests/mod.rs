@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::*;
-use crate::mirror::{Cid, Digest, Policy, RemoteDir, Stat, Timestamp};
+use crate::mirror::{Cid, Digest, Placement, Policy, RemoteDir, Stat, Timestamp};
 
 const HELLO: &str = "QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o";
 
@@ -105,11 +105,7 @@ fn mirror_to(remote: &str) -> MirrorSettings {
     MirrorSettings {
         service: "https://dstor.test/".into(),
         path: PathBuf::from("/home/ann/photos"),
-        policy: Policy {
-            placement: Placement::Path(remote),
-            max_file_size: u64::MAX,
-            guard: crate::mirror::Guard::default(),
-        },
+        policy: Policy::new(Placement::Path(remote)),
         exclude: vec!["*.tmp".into()],
         hidden: true,
     }
@@ -140,6 +136,7 @@ fn stored_as(stat: Stat) -> Settlement {
         sealed: None,
         hash: Cid::parse(HELLO).expect("a CID"),
         is_proved: true,
+        is_name_hidden: false,
         at: 300,
     })
 }

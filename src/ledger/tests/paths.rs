@@ -99,16 +99,6 @@ fn a_mount_over_a_directory_leaves_what_is_below_it() {
 }
 
 #[test]
-fn a_directorys_place_on_dstor_is_on_record_where_it_has_one() {
-    let world = World::new();
-    for path in [b"a".as_slice(), b"2024/b", b"\xff/c"] {
-        world.push(&bytes_at(path), Urgency::Event);
-    }
-    let remotes: Vec<Option<String>> = world.entries("").into_iter().map(|entry| entry.remote).collect();
-    assert_eq!(remotes, [Some("path:Photos".to_owned()), Some("path:Photos/2024".to_owned()), None]);
-}
-
-#[test]
 fn the_mirrors_top_is_no_change() {
     let world = World::new();
     world.push(&MirrorPath::top(), Urgency::Event);

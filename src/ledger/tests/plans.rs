@@ -191,7 +191,7 @@ fn a_plan_that_reads_a_whole_table_is_noticed() {
     for sql in [
         "SELECT count(*) FROM files WHERE size = ?1",
         "SELECT 1 FROM changes c WHERE c.claimed = 1",
-        "UPDATE directories SET remote = ?1 WHERE remote = ?2",
+        "UPDATE directories SET parent_id = ?1 WHERE path = ?2",
         "SELECT 1 FROM files ORDER BY directory_id",
     ] {
         assert_eq!(whole_tables(&plan(&world.ledger.db, sql)).len(), 1, "{sql}");

@@ -4,7 +4,7 @@ use crate::mirror::{MirrorPath, RemoteDir};
 
 fn a_mirror(ledger: &Ledger) -> (MirrorId, Policy) {
     let placement = Placement::Path(RemoteDir::parse("Docs").expect("a place"));
-    let policy = Policy { placement, max_file_size: u64::MAX, guard: crate::mirror::Guard::default() };
+    let policy = Policy::new(placement);
     let settings = MirrorSettings {
         service: "s".into(),
         path: "/m".into(),
@@ -45,7 +45,16 @@ fn a_file_as_it_was_stored_is_sent_again_if_another_version_may_have_been() {
         ledger.claim(0, 1).expect("claimed").remove(0)
     };
     let hash = Cid::parse("QmT78zSuBmuS4z925WZfrqQ1qHaJ56DQaTfyMUF7F8ff5o").expect("a CID");
-    let stored = Stored { stat, mode: 0o644, digest: Digest::of(b"hello"), sealed: None, hash, is_proved: true, at: 1 };
+    let stored = Stored {
+        stat,
+        mode: 0o644,
+        digest: Digest::of(b"hello"),
+        sealed: None,
+        hash,
+        is_proved: true,
+        is_name_hidden: false,
+        at: 1,
+    };
     ledger.settle(&claim(), &Settlement::Stored(stored), None, 1).expect("settled");
 
     let patience =
