@@ -11,13 +11,13 @@ use super::Folder;
 use super::errand::{Ending, Failure, ToSend};
 use super::pace::Pass;
 use super::pack::{Fared, Heap, Pack};
-use super::worker::{Looked, Prepared, Trouble, Uploader, blocking, look, open};
+use super::reader::read_whole;
+use super::worker::{Looked, Prepared, Recording, Trouble, Uploader, blocking, look, open};
 use crate::dstor::wire::Listing;
 use crate::dstor::{Files, Measured, SessionFailure};
 use crate::ledger::{Claim, LedgerError};
-use crate::local::{Content, OpenRoot, ReadError, Reading};
+use crate::local::OpenRoot;
 use crate::mirror::{Fault, MirrorPath, Placement, RemoteDir};
-use crate::seal::{Recipients, Sealer};
 
 /// A pack on its way to its directory.
 struct Porter<'a> {
@@ -42,15 +42,15 @@ impl Uploader {
         }
     }
 
-    /// The work on a change whose file is to be sent, and on others beside it.
-    pub(super) async fn work_on_pack(
-        &self,
+    /// The work on a change whose file is to be sent, and on others beside it. What it returns records how they ended.
+    pub(super) async fn work_on_pack<'a>(
+        &'a self,
         first: Claim,
         (root, file): (Arc<OpenRoot>, ToSend),
         others: Vec<Claim>,
-        folder: &Arc<Folder>,
+        folder: &'a Arc<Folder>,
         pass: Pass<'_>,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Recording<'a>, LedgerError> {
         let mut pack = Pack::new(first, &file, others, &folder.policy, &self.patience);
         // Nobody goes along with a file whose directory has only a number.
         if let Placement::Path(dir) = file.placement.clone() {
@@ -61,7 +61,7 @@ impl Uploader {
                 return Err(error);
             }
         }
-        self.end(folder, pack.ended()).await
+        Ok(self.end(folder, pack.ended()).boxed())
     }
 }
 
@@ -186,27 +186,4 @@ impl Porter<'_> {
         };
         self.uploader.client.session(&files, body).await
     }
-}
-
-/// Blocking: reads a small file to its end, if it is the version that was looked at; what is to be sent of it is encrypted if
-/// there is someone to encrypt to.
-fn read_whole(
-    root: &OpenRoot,
-    path: &MirrorPath,
-    file: &ToSend,
-    recipients: Option<&Recipients>,
-) -> Result<(Content, Bytes), ReadError> {
-    let mut pieces = Vec::new();
-    let reading = Reading::open(root, path, file.stat)?;
-    let take = |piece| {
-        pieces.push(piece);
-        Ok(())
-    };
-    let content = match recipients.map(Sealer::new) {
-        None if file.is_guarded => reading.send_guarded(take)?,
-        sealer => reading.send(sealer, take)?,
-    };
-    // Most files are one piece, which need not be copied.
-    let bytes = if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() };
-    Ok((content, bytes))
 }

@@ -1,5 +1,5 @@
-//! A thread that reads a file once and streams its pieces: reading through the runtime's own files would halve the speed
-//! under load.
+//! Reads a file once: a small one whole, and of others a thread streams the pieces, as reading through the runtime's own
+//! files would halve the speed under load.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -10,6 +10,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::errand::ToSend;
 use crate::dstor::Measured;
 use crate::local::{Content, OpenRoot, ReadError, Reading};
 use crate::mirror::{MirrorPath, Stat};
@@ -17,6 +18,9 @@ use crate::seal::{Recipients, Sealer};
 
 /// Pieces of a file that wait between the disk and the network.
 const PIECES_AHEAD: usize = 4;
+/// Files up to so many bytes are read whole before their request begins: no thread has to be woken for each of their pieces,
+/// which would take longer than to send them.
+pub(super) const WHOLE: u64 = 256 * 1024;
 /// A reader that nobody listens to any more ends within this time, or hangs in its disk.
 const READER_END: Duration = Duration::from_secs(5);
 
@@ -78,4 +82,27 @@ impl Reader {
             Err(_) => Err(ReadError::Abandoned),
         }
     }
+}
+
+/// Blocking: reads a small file to its end, if it is the version that was looked at; what is to be sent of it is encrypted if
+/// there is someone to encrypt to.
+pub(super) fn read_whole(
+    root: &OpenRoot,
+    path: &MirrorPath,
+    file: &ToSend,
+    recipients: Option<&Recipients>,
+) -> Result<(Content, Bytes), ReadError> {
+    let mut pieces = Vec::new();
+    let reading = Reading::open(root, path, file.stat)?;
+    let take = |piece| {
+        pieces.push(piece);
+        Ok(())
+    };
+    let content = match recipients.map(Sealer::new) {
+        None if file.is_guarded => reading.send_guarded(take)?,
+        sealer => reading.send(sealer, take)?,
+    };
+    // Most files are one piece, which need not be copied.
+    let bytes = if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() };
+    Ok((content, bytes))
 }

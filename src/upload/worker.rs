@@ -6,24 +6,28 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either};
+use futures_util::{FutureExt as _, stream};
 use tokio::sync::watch;
 
 use super::alone::Alone;
 use super::errand::{Ending, Errand, Failure, GateWord, Happened, Next, Patience, ToSend, words};
 use super::pace::Pass;
-use super::reader::Reader;
+use super::reader::{Reader, WHOLE, read_whole};
 use super::roads::Roads;
 use super::turns::Turn;
 use super::{Folder, Gate, ItsName, Queue, ReconcileError, Reconciler, Stop, whose_name};
-use crate::dstor::{Client, Files, Standing, Upload};
+use crate::dstor::{Client, Files, Measured, Standing, Upload};
 use crate::ledger::{Auth, Below, Claim, DstorFacts, LedgerError, MirrorId, Settlement};
 use crate::local::{Content, Look, OpenRoot, ReadError, Reading, ScanSummary, Tree as _};
-use crate::mirror::{Fault, Included, LARGEST, MirrorPath, Observed, Placement, Skip, Way, may_have_twins};
+use crate::mirror::{Fault, Included, LARGEST, MirrorPath, Observed, Placement, Skip, Way};
 use crate::seal::Recipients;
 
 /// A file whose name is in question is looked at again after this.
 const ASK_FOR_NAME_AGAIN: Duration = Duration::from_millis(500);
+
+/// Records how the work on changes ended.
+pub(super) type Recording<'a> = BoxFuture<'a, Result<(), LedgerError>>;
 
 /// Called with what happens to each path, on the runtime: must not block.
 pub type Report = Arc<dyn Fn(&Folder, &MirrorPath, &Happened) + Send + Sync>;
@@ -103,13 +107,25 @@ impl Uploader {
     /// The ledger's: without it nothing can be settled.
     pub async fn work(self: Arc<Self>) -> Result<(), LedgerError> {
         let mut stop = self.stop.clone();
+        // How the last change ended is on its way into the ledger: in one transaction with the claim of the next, if the
+        // gate is open.
+        let mut recording: Option<Recording<'_>> = None;
         loop {
             let pass = tokio::select! {
                 biased;
-                () = Stop::wait(&mut stop) => return Ok(()),
+                recorded = done(recording.as_mut()), if recording.is_some() => {
+                    recording = None;
+                    recorded?;
+                    continue;
+                }
+                () = Stop::wait(&mut stop) => return done(recording.as_mut()).await,
                 pass = self.gate.pass() => pass,
             };
-            let Some((claim, turn)) = self.queue.claim(self.roads.may_gather()).await? else {
+            let claim = self.queue.claim(self.roads.may_gather());
+            let (recorded, claimed) = tokio::join!(done(recording.as_mut()), claim);
+            recording = None;
+            recorded?;
+            let Some((claim, turn)) = claimed? else {
                 drop(pass);
                 if self.queue.wait_for_due(&mut stop).await? {
                     continue;
@@ -121,17 +137,18 @@ impl Uploader {
                 self.queue.end(vec![(claim, Ending::Held)], None).await?;
                 continue;
             };
-            self.work_on(claim, turn, folder, pass).await?;
+            recording = Some(self.work_on(claim, turn, folder, pass).await?);
         }
     }
 
-    async fn work_on(
-        &self,
+    /// Does the work on a change. What it returns records how it ended.
+    async fn work_on<'a>(
+        &'a self,
         claim: Claim,
         mut turn: Option<Turn>,
-        folder: &Arc<Folder>,
+        folder: &'a Arc<Folder>,
         pass: Pass<'_>,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Recording<'a>, LedgerError> {
         let errand = Errand::new(&claim, &folder.policy, &self.patience);
         let prepare = async {
             // A few system calls on local disks; on a hanging network share it is this thread that hangs.
@@ -176,7 +193,7 @@ impl Uploader {
             Ok(Err(Trouble::Ledger(error))) => return Err(error),
             Err(_) => errand.broke(),
         };
-        self.end(folder, vec![(claim, ending)]).await
+        Ok(self.end(folder, vec![(claim, ending)]).boxed())
     }
 
     /// Records how the work on changes of one mirror ended, and tells.
@@ -288,7 +305,7 @@ impl Uploader {
     }
 
     fn whose_name(&self, folder: &Folder, root: &OpenRoot, claim: &Claim) -> Result<ItsName, Trouble> {
-        if !claim.path.split().is_some_and(|(_, name)| may_have_twins(name)) {
+        if !folder.policy.may_have_twins(&claim.path) {
             return Ok(ItsName::Kept);
         }
         let whose = tokio::task::block_in_place(|| {
@@ -324,13 +341,29 @@ impl Uploader {
     ) -> Result<Ending, Failure> {
         loop {
             let read_from = self.queue.clock().timestamp();
-            let mut reader = None;
+            let recipients = self.recipients.as_ref();
+            let whole = match file.stat.size <= WHOLE {
+                true => match tokio::task::block_in_place(|| read_whole(root, &claim.path, file, recipients)) {
+                    Ok(whole) => Some(whole),
+                    // Nothing was sent.
+                    Err(error) => {
+                        let (fault, now) = (Fault::Moved, self.queue.clock().now());
+                        return errand.sent(file, Err(fault), Some(Err(error)), read_from, now);
+                    }
+                },
+                false => None,
+            };
+            let (mut has_begun, mut reader) = (false, None);
             let mut body = || {
-                let recipients = self.recipients.as_ref();
+                has_begun = true;
+                if let Some((_, bytes)) = &whole {
+                    let pieces = Either::Left(stream::iter([Ok(bytes.clone())]));
+                    return Measured { bytes: bytes.len() as u64, pieces };
+                }
                 let (root, path) = (Arc::clone(root), claim.path.clone());
                 let (measured, started) = Reader::start(root, path, file.stat, recipients, file.is_guarded);
                 reader = Some(started);
-                measured
+                Measured { bytes: measured.bytes, pieces: Either::Right(measured.pieces) }
             };
             let alone = match (self.roads.alone(file), &file.placement) {
                 (Way::Session, Placement::Path(dir)) => {
@@ -346,12 +379,20 @@ impl Uploader {
                 }
             };
             let Alone::Answered(answered) = alone else { continue };
-            let read: Option<Result<Content, ReadError>> = match reader {
-                Some(reader) => Some(reader.end().await),
-                None => None,
+            let read: Option<Result<Content, ReadError>> = match (reader, whole) {
+                (Some(reader), _) => Some(reader.end().await),
+                (None, whole) => whole.filter(|_| has_begun).map(|(content, _)| Ok(content)),
             };
             return answered.end(errand, file, read, read_from, self.queue.clock().now());
         }
+    }
+}
+
+/// Waits until it is recorded, if there is something to record.
+async fn done(recording: Option<&mut Recording<'_>>) -> Result<(), LedgerError> {
+    match recording {
+        Some(recording) => recording.await,
+        None => Ok(()),
     }
 }
 
