@@ -184,7 +184,11 @@ impl From<SandboxError> for Failure {
                 "let this user read and write it, or name another directory with --store or --state-dir"
             }
         };
-        Self::new(Exit::Attention, told(&error)).with_hint(hint)
+        let exit = match error {
+            SandboxError::NotLoopback(_) => Exit::Usage,
+            SandboxError::Listen { .. } | SandboxError::InUse { .. } | SandboxError::Store { .. } => Exit::Attention,
+        };
+        Self::new(exit, told(&error)).with_hint(hint)
     }
 }
 

@@ -163,7 +163,13 @@ fn conclude(outcome: &SyncOutcome, progress: &Progress, signal: &signals::Signal
             output.note("hint: `dstor-sync ls --state failed` tells which and why");
             Exit::Attention
         }
-        None if waiting > 0 || !outcome.missing.is_empty() => Exit::Attention,
+        None if waiting > 0 => {
+            output.note(
+                "hint: what waits is sent by the next `dstor-sync sync`, or by the agent; `dstor-sync ls --state pending` tells why",
+            );
+            Exit::Attention
+        }
+        None if !outcome.missing.is_empty() => Exit::Attention,
         None => Exit::Fine,
     }
 }
