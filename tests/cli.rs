@@ -283,5 +283,5 @@ async fn the_sandbox_by_itself_serves_an_agent_by_its_address() {
     tokio::time::sleep(Duration::ZERO).await;
     assert_eq!(sandbox.stop(), 0);
     let refused = world.run(&["sandbox", "--listen", "0.0.0.0:0"]);
-    assert_eq!(refused.code, 1, "{refused:?}");
+    assert_eq!(refused.code, 2, "{refused:?}");
 }

@@ -131,13 +131,18 @@ bug "an upload that waits for its turn counts as one that stands still" src/dsto
   '            sign();' '            let _ = &sign;'
 bug "senseless answers need not come in a row to give a file up" src/upload/errand.rs \
   'if was_nonsense == is_nonsense { self.claim.breaks } else { 0 }' 'if was_nonsense == is_nonsense { self.claim.breaks } else { self.claim.attempts }'
-bug "files of a session go as they are, though they should be encrypted" src/upload/porter.rs \
+bug "small files go as they are, though they should be encrypted" src/upload/reader.rs \
   'match recipients.map(Sealer::new) {' 'match recipients.map(Sealer::new).filter(|_| false) {' encrypt::
 bug "what dStor holds encrypted counts as public" src/mirror/guard.rs \
   'None | Some(Recorded { is_sealed: true, .. }) => false,' 'None => false,' held::
 bug "who can encrypt can give another file in an encrypted one's place" src/restore/landing.rs \
   'let came = Came { digest: landed.as_ref().map(|(_, digest, _)| *digest), is_longer, is_page };' \
   'let came = Came { digest: landed.as_ref().map(|_| wanted.digest), is_longer, is_page };' encrypt::
+
+bug "a hidden name goes as it is" src/mirror/names.rs \
+  'Self::Hidden(key) => key.pseudonym(path),' 'Self::Hidden(_) => path.clone(),' encrypt::names
+bug "a problem is forgotten when the configuration is read again" src/agent/mod.rs \
+  '            alarm: Arc::clone(alarm),' '            alarm: { let _ = alarm; Arc::default() },' alerts::
 
 if [ "$wanted" = " lines " ]; then
   echo "lines that are there, once each: $planted of $number"
