@@ -175,9 +175,7 @@ fn encryption(counts: &FileCounts, status: &Status) -> Option<String> {
         (_, true) if encrypted == 0 => None,
         (_, true) => Some(format!("{encrypted} of them encrypted; new files are not")),
         // It stays so until they change: nobody has asked to have them sent again.
-        (open, false) => Some(format!(
-            "{open} of them not encrypted: stored before encryption was turned on; new files and changes are"
-        )),
+        (open, false) => Some(format!("{open} of them not encrypted: stored before encryption was turned on")),
     }
 }
 
