@@ -59,11 +59,14 @@ pub struct Claim {
 pub enum FirstDue {
     /// None is due.
     Nothing,
-    /// It is not wanted now.
+    /// What is due is not wanted now.
     Refused,
     /// It is taken.
     Taken(Claim),
 }
+
+/// More directories than workers can be gathering in.
+const MOST_ASKED: usize = 256;
 
 impl Ledger {
     /// Puts paths into the queue, one row a path.
@@ -104,17 +107,41 @@ impl Ledger {
         Ok(claims)
     }
 
-    /// Takes the change that is due first, if `may` says so of it.
+    /// Takes the change that is due first in a directory of which `may` says so: it is asked of the first one in each, up to
+    /// a number that no agent has workers for.
     ///
     /// # Errors
     /// As SQLite says.
-    pub fn claim_if(&self, now: Millis, may: impl FnOnce(&Claim) -> bool) -> Result<FirstDue, LedgerError> {
-        let mut first = self.due(now, 1)?;
-        if first.first().is_some_and(|claim| !may(claim)) {
-            return Ok(FirstDue::Refused);
+    pub fn claim_if(&self, now: Millis, mut may: impl FnMut(&Claim) -> bool) -> Result<FirstDue, LedgerError> {
+        let mut after = (Millis::MIN, i64::MIN);
+        for asked in 0..MOST_ASKED {
+            let Some((due_at, claim)) = self.first_due(now, after)? else {
+                return Ok(if asked == 0 { FirstDue::Nothing } else { FirstDue::Refused });
+            };
+            if may(&claim) {
+                let mut taken = vec![claim];
+                self.take(&mut taken)?;
+                return Ok(taken.pop().map_or(FirstDue::Nothing, FirstDue::Taken));
+            }
+            after = (due_at, claim.directory);
         }
-        self.take(&mut first)?;
-        Ok(first.pop().map_or(FirstDue::Nothing, FirstDue::Taken))
+        Ok(FirstDue::Refused)
+    }
+
+    /// The first change that is due, of those in the order of times and directories that come after one, not taken yet; with
+    /// its time.
+    fn first_due(&self, now: Millis, after: (Millis, i64)) -> Result<Option<(Millis, Claim)>, LedgerError> {
+        let mut due = self.db.prepare_cached(
+            "SELECT c.directory_id, c.name, c.generation, c.attempts, c.since, d.mirror_id, d.path,
+               c.code, c.heard, c.unsure, c.breaks, c.due_at
+             FROM changes c CROSS JOIN directories d ON d.id = c.directory_id
+             WHERE c.claimed = 0 AND c.due_at <= ?1 AND (c.due_at, c.directory_id) > (?2, ?3)
+             ORDER BY c.due_at, c.directory_id LIMIT 1",
+        )?;
+        let mut rows = due.query((now.min(HELD - 1), after.0, after.1))?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let parent: Vec<u8> = row.get(6)?;
+        Ok(Some((row.get(11)?, claim_of(row, MirrorId(row.get(5)?), MirrorPath::from_bytes(&parent))?)))
     }
 
     /// At most `limit` changes that are due, not taken yet.

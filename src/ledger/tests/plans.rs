@@ -175,6 +175,31 @@ fn what_there_was_then_comes_in_order_without_sorting_the_rest_of_a_directory() 
 }
 
 #[test]
+fn claiming_in_another_directory_goes_on_in_the_queue_without_sorting_it() {
+    let world = World::new();
+    for path in ["a/1", "a/2", "b/1"] {
+        world.push(&at(path), Urgency::Event);
+    }
+    let mut asked = Vec::new();
+    let plans = plans(&world.ledger, || {
+        let may = |claim: &Claim| {
+            asked.push(claim.path.to_string());
+            false
+        };
+        assert!(matches!(world.ledger.claim_if(500, may), Ok(FirstDue::Refused)));
+    });
+    let (_, steps) = plans.iter().find(|(sql, _)| sql.starts_with("SELECT")).expect("the claiming query");
+    assert!(steps[0].contains("USING INDEX changes_due ((due_at,directory_id)>") && steps.len() == 2, "{steps:#?}");
+    assert_eq!(asked, ["a/1", "b/1"], "the first of each directory");
+    let not_in_a = |claim: &Claim| !claim.path.is_within(&at("a"));
+    let FirstDue::Taken(claim) = world.ledger.claim_if(500, not_in_a).expect("looked") else { panic!("b is due") };
+    assert_eq!(claim.path, at("b/1"));
+    assert!(matches!(world.ledger.claim_if(500, not_in_a), Ok(FirstDue::Refused)), "the others are refused");
+    assert_eq!(world.claim(500).len(), 2);
+    assert!(matches!(world.ledger.claim_if(500, |_| true), Ok(FirstDue::Nothing)));
+}
+
+#[test]
 fn claiming_beside_a_change_reads_its_own_directory_and_no_other() {
     let world = World::new();
     world.push(&at("a"), Urgency::Event);
