@@ -66,6 +66,24 @@ async fn a_person_is_told_once_that_a_file_failed_and_once_that_none_does_any_mo
     assert!(!environment.contains(world.sandbox().api_key()), "the key is in the command's environment");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_asked_to_tell_from_now_on_tells_of_what_is_there_already() {
+    let mut world = World::new().await;
+    let (url, _) = beats();
+    let config = world.config().to_owned();
+    world.set_config(format!("{config}\n[alerts]\nheartbeat = {url:?}\n"));
+    world.misbehave("upload 400 name=bad");
+    world.write("bad", "1");
+    let agent = world.start();
+    world.until("it is given up", || world.count("failed") == 1).await;
+    // Nobody was there to be told.
+    let (on_problem, problems) = keeping(&world, "problems");
+    world.set_config(format!("{config}\n[alerts]\nheartbeat = {url:?}\non_problem = {on_problem:?}\n"));
+    agent.signal(Signal::HUP);
+    world.until("it is told", || !kept(&problems).is_empty()).await;
+    assert_eq!(agent.stop(), 0);
+}
+
 /// A server that answers every request with 200 and counts them.
 fn beats() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

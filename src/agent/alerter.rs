@@ -42,9 +42,30 @@ const SECRETS: [&str; 3] = ["DSTOR_API_KEY", "DSTOR_EMAIL", "DSTOR_PASSWORD"];
 pub(super) struct Alerter {
     pub(super) alerts: Alerts,
     /// What was told so far, by this plan or one before it.
-    pub(super) alarm: Arc<Mutex<Alarm>>,
+    pub(super) told: Arc<Mutex<Told>>,
     pub(super) state_dir: PathBuf,
     pub(super) stop: watch::Receiver<Stop>,
+}
+
+/// What was told, and by which means.
+#[derive(Default)]
+pub(super) struct Told {
+    alarm: Alarm,
+    by: Option<Means>,
+}
+
+/// Commands for a problem and for its end, and whether a desktop shows them.
+type Means = (Option<String>, Option<String>, bool);
+
+impl Told {
+    fn look(&mut self, alerts: &Alerts, status: &Status) -> Option<Alert> {
+        let by = (alerts.on_problem.clone(), alerts.on_recovered.clone(), alerts.desktop.is_some());
+        if self.by.as_ref() != Some(&by) {
+            // Who is asked to tell from now on was told nothing.
+            *self = Self { alarm: Alarm::default(), by: Some(by) };
+        }
+        self.alarm.look(problem(status), alerts.between, uptime())
+    }
 }
 
 /// What a command reads.
@@ -64,10 +85,7 @@ impl Alerter {
             let read = tokio::task::spawn_blocking(move || Status::read(&state_dir)).await;
             // What the ledger cannot tell now it tells next time.
             let Ok(Ok(status)) = read else { continue };
-            let alert = {
-                let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
-                alarm.look(problem(&status), self.alerts.between, uptime())
-            };
+            let alert = self.told.lock().unwrap_or_else(PoisonError::into_inner).look(&self.alerts, &status);
             if let Some(alert) = alert {
                 self.run(alert, &status).await;
             }

@@ -19,11 +19,10 @@ use tracing::{error, info, warn};
 use crate::dstor::Client;
 use crate::journal::{Event, Writer};
 use crate::ledger::{AgentState, Auth, DstorFacts, Ledger, LedgerError, Millis};
-use crate::mirror::Alarm;
 use crate::plan::{AssembleError, Hold, LEDGER, Plan, Works};
 use crate::upload::{Broke, Queue, Report, Stop, TaskFailure, Tasks, Uploader};
 
-use alerter::Alerter;
+use alerter::{Alerter, Told};
 use keeper::Keeper;
 use lister::Lister;
 use metered::tell_metered;
@@ -107,9 +106,9 @@ async fn plan_after_plan(plan: Plan, state_dir: &Path, mut orders: Orders) -> Re
     let journal = Writer::start(state_dir);
     journal.note(Event::Started, None);
     // A person who was told of a problem is told of its end, whatever plan holds by then.
-    let alarm = Arc::default();
+    let told = Arc::default();
     let result = loop {
-        let mut shift = Shift::begin(&plan, client, &hold, state_dir, &journal, &alarm, &orders).await?;
+        let mut shift = Shift::begin(&plan, client, &hold, state_dir, &journal, &told, &orders).await?;
         let ends = shift.work(&mut orders).await;
         let is_other_plan = matches!(ends, Ends::OtherPlan(_));
         if let Ends::Failed(failed) = &ends {
@@ -177,7 +176,7 @@ impl Shift {
         hold: &Hold,
         state_dir: &Path,
         journal: &Arc<Writer>,
-        alarm: &Arc<Mutex<Alarm>>,
+        told: &Arc<Mutex<Told>>,
         orders: &Orders,
     ) -> Result<Self, LedgerError> {
         let (end, ended) = watch::channel(Stop::Go);
@@ -235,7 +234,7 @@ impl Shift {
         tasks.spawn("the prover", prover.prove());
         let alerter = Alerter {
             alerts: plan.alerts.clone(),
-            alarm: Arc::clone(alarm),
+            told: Arc::clone(told),
             state_dir: state_dir.to_owned(),
             stop: ended,
         };
