@@ -183,10 +183,10 @@ impl Client {
         };
         let sent = self.exchange(send, |answer, now| answer.of_chunk(now)).await;
         let waits = fills.answered(sent, begun.elapsed())?;
-        let (sent, asked) = (Instant::now(), &mut 0);
-        let ended = self.end_of_session(waits, &upload_token, begun, asked).await;
+        let (mut waited, mut asked) = (Duration::ZERO, 0);
+        let ended = self.end_of_session(waits, &upload_token, begun, (&mut waited, &mut asked)).await;
         if ended.is_ok() {
-            self.habit().learn(files.names.len(), files.bytes, sent.elapsed(), *asked);
+            self.habit().learn(files.names.len(), files.bytes, waited, asked);
         }
         ended
     }
@@ -201,16 +201,18 @@ impl Client {
         sensitive(&SecretString::from(upload_token))
     }
 
-    /// Asks how far a session is until it has ended, and counts how often. Its times count from `begun`.
+    /// Asks how far a session is until it has ended. Its times count from `begun`. How long it waited for that, not counting
+    /// the way there and back, and how often it asked is added to what is given.
     async fn end_of_session(
         &self,
         mut session: Waits,
         upload_token: &HeaderValue,
         begun: Instant,
-        asked: &mut u32,
+        (waited, asked): (&mut Duration, &mut u32),
     ) -> Result<wire::Listing, SessionFailure> {
         loop {
             tokio::time::sleep(session.wait()).await;
+            *waited += session.wait();
             *asked += 1;
             let send = |token: Token| {
                 let request = self.http.client().get(endpoint(&self.url, wire::GET_UPLOAD_STATUS));

@@ -121,11 +121,11 @@ impl Habit {
         usual.saturating_add(usual / 8).clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 
-    /// Such a session was done when it was asked about for the `asked`th time, so long after all was sent. One that was done
-    /// the first time may have been long before.
-    pub fn learn(&mut self, files: usize, bytes: u64, took: Duration, asked: u32) {
-        let took = took.min(LONGEST_WAIT) / load(files, bytes);
-        self.a_unit = if asked > 1 { self.a_unit.max(took) } else { self.a_unit * 15 / 16 };
+    /// Such a session was done when it was asked about for the `asked`th time, after waits of so long in all. One that was
+    /// done the first time may have been long before.
+    pub fn learn(&mut self, files: usize, bytes: u64, waited: Duration, asked: u32) {
+        let waited = waited.min(LONGEST_WAIT) / load(files, bytes);
+        self.a_unit = if asked > 1 { self.a_unit.max(waited) } else { self.a_unit * 15 / 16 };
     }
 }
 
