@@ -13,7 +13,7 @@ use crate::desktop::{Bus, Meter};
 use crate::dstor::{Authorities, Client, ClientError, ClientOptions, CredentialSource};
 use crate::ledger::{AgentLock, Ledger, LedgerError, LockError, Millis, MirrorSettings, Rescue, SharedLedger};
 use crate::local::unfit_for_a_ledger;
-use crate::mirror::{NameKey, Sessions, Timetable};
+use crate::mirror::{NameKey, Names, Sessions, Timetable};
 use crate::seal::{Recipients, drawn_key};
 use crate::upload::{Clock, Folder, Gate, Patience, Queue, Report, Roads, Stop, Uploader};
 
@@ -203,14 +203,14 @@ impl Plan {
         let straggling = self.straggling();
         let recipients: Vec<String> = self.recipients.iter().flat_map(Recipients::names).collect();
         let hides_names = self.hides_names;
-        let (ids, names) = hold.ledger.with_blocking(move |ledger| {
+        let (ids, name_key) = hold.ledger.with_blocking(move |ledger| {
             ledger.begin_agent(std::process::id(), &url, since)?;
             let ids = ledger.activate_mirrors(&mirrors)?;
             ledger.set_sealing(&recipients)?;
-            let names = ledger.set_names_hidden(hides_names, || NameKey::new(drawn_key()))?;
+            let name_key = ledger.set_names_hidden(hides_names, || NameKey::new(drawn_key()))?;
             ledger.recover_changes(latest)?;
             ledger.send_again_after_stragglers(straggling, now)?;
-            Ok((ids, names))
+            Ok((ids, name_key))
         })?;
         let own: Arc<[PathBuf]> = self.own.iter().cloned().chain([hold.state_dir.clone()]).collect();
         let folders: Vec<Arc<Folder>> = ids
@@ -218,7 +218,7 @@ impl Plan {
             .zip(&self.mirrors)
             .map(|(id, mirror)| {
                 let mut settings = mirror.settings.clone();
-                settings.policy.names = names.clone();
+                settings.policy.names = name_key.as_ref().map_or(Names::Plain, |key| key.of_mirror(&settings.path));
                 Folder::new(id, &settings, mirror.comment.clone()).without(Arc::clone(&own))
             })
             .map(Arc::new)

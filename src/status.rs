@@ -302,7 +302,7 @@ impl Status {
                 token_requests: row.as_ref().map_or(0, |row| row.dstor.token_requests),
                 last_error: row.and_then(|row| row.dstor.last_error),
             },
-            encrypt: EncryptStatus { recipients: ledger.sealing()?, names: !ledger.names()?.are_plain() },
+            encrypt: EncryptStatus { recipients: ledger.sealing()?, names: ledger.hides_names()? },
             problems: problems
                 .into_iter()
                 .filter_map(|problem| {

@@ -81,7 +81,7 @@ async fn nothing_that_leaves_the_machine_can_be_read_by_others_and_all_of_it_is_
         "large",
         [SECRET, &vec![b'x'; 65_536 - SECRET.len() - 9], SECRET, &vec![b'y'; 900_000], SECRET].concat(),
     );
-    // The token is refused in the midst: the body is made anew, and has another length.
+    // The token is refused in the midst: the body is made anew.
     world.misbehave("upload 401 x1");
     fs::rename(&identity, world.base().join("elsewhere")).expect("moved away");
     sync(&world);

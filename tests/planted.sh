@@ -142,7 +142,7 @@ bug "who can encrypt can give another file in an encrypted one's place" src/rest
 bug "a hidden name goes as it is" src/mirror/names.rs \
   'Self::Hidden(key) => key.pseudonym(path),' 'Self::Hidden(_) => path.clone(),' encrypt::names
 bug "a problem is forgotten when the configuration is read again" src/agent/mod.rs \
-  '            alarm: Arc::clone(alarm),' '            alarm: { let _ = alarm; Arc::default() },' alerts::
+  '            told: Arc::clone(told),' '            told: { let _ = told; Arc::default() },' alerts::
 
 if [ "$wanted" = " lines " ]; then
   echo "lines that are there, once each: $planted of $number"

@@ -240,6 +240,8 @@ async fn a_ledger_of_an_older_version_is_read_as_it_is_and_brought_up_where_no_a
                  DROP TRIGGER sealed_file_was; DROP TRIGGER sealed_file_is; DROP TRIGGER sealed_change_in;
                  DROP TRIGGER sealed_change_out; DELETE FROM counts WHERE slot = 7;
                  ALTER TABLE files DROP COLUMN sealed_size; ALTER TABLE files DROP COLUMN sealed_blake3;
+                 DROP TABLE name_keys; ALTER TABLE files DROP COLUMN pseudonym;
+                 ALTER TABLE directories ADD COLUMN remote TEXT;
                  PRAGMA user_version = 1",
             )
         })

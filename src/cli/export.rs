@@ -123,7 +123,10 @@ impl Run<'_> {
             tally.taken += 1;
             let line = match (pins, csv) {
                 // Whoever is given the list is told no name that dStor was not.
-                (true, _) => pin(&told.held.hash, &whereabouts.travelled(&told.entry.path, told.held.is_name_hidden)),
+                (true, _) => pin(
+                    &told.held.hash,
+                    &whereabouts.travelled(told.mirror, &told.entry.path, told.held.is_name_hidden),
+                ),
                 (false, true) => told.record(url.as_deref(), &whereabouts).csv(),
                 (false, false) => told.record(url.as_deref(), &whereabouts).json()?,
             };

@@ -161,6 +161,8 @@ impl From<PublishError> for Failure {
                 "`dstor-sync login` stores others; or set DSTOR_API_KEY, or `api_key_file` in the configuration",
             ),
             PublishError::Fault(_) => Self::new(Exit::Unreachable, said).with_hint("nothing is lost; try again later"),
+            PublishError::Hidden => Self::new(Exit::Attention, said)
+                .with_hint("name `recipients` under [encrypt] in the configuration again: the list goes to them alone"),
             PublishError::Place(_) | PublishError::Broke => Self::new(Exit::Attention, said),
         }
     }

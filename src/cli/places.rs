@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, Environment, Overrides};
 use crate::ledger::{AgentLock, Ledger, Millis, MirrorRow};
-use crate::mirror::MirrorPath;
+use crate::mirror::{MirrorPath, shell_word};
 use crate::plan::LEDGER;
 use crate::wording::{shown, time};
 
@@ -84,7 +84,7 @@ pub(super) fn only<'a>(
             [] => Err(none()),
             [first, ..] => {
                 let several = format!("there are {} mirrors, and {why}", mirrors.len());
-                let hint = format!("name one: `{command} {}`", shown(&first.settings.path));
+                let hint = format!("name one: `{command} {}`", shell_word(&first.settings.path));
                 Err(Failure::new(Exit::Usage, several).with_hint(hint))
             }
         };

@@ -1,12 +1,12 @@
 //! Where on dStor a file lies: what a person would look for in its dashboard.
 
 use crate::ledger::{Ledger, LedgerError, MirrorRow};
-use crate::mirror::{MirrorPath, Names, Placement};
+use crate::mirror::{MirrorPath, NameKey, Placement};
 
 /// Where files lie on dStor.
 pub(super) struct Whereabouts {
-    /// How the names of those travelled that are hidden; plain if there never was one.
-    hidden: Names,
+    /// What hides the names of those that are hidden; `None`: there never was one.
+    key: Option<NameKey>,
 }
 
 /// Directory and name on dStor; `None` for what it can have none of. The directory is `#` and a number where it has only that.
@@ -18,12 +18,15 @@ pub(super) struct Remote {
 
 impl Whereabouts {
     pub(super) fn new(ledger: &Ledger) -> Result<Self, LedgerError> {
-        Ok(Self { hidden: ledger.name_key()?.map_or(Names::Plain, Names::Hidden) })
+        Ok(Self { key: ledger.name_key()? })
     }
 
     /// The path with the names by which it travelled.
-    pub(super) fn travelled(&self, path: &MirrorPath, is_name_hidden: bool) -> MirrorPath {
-        if is_name_hidden { self.hidden.travelling(path) } else { path.clone() }
+    pub(super) fn travelled(&self, mirror: &MirrorRow, path: &MirrorPath, is_name_hidden: bool) -> MirrorPath {
+        match &self.key {
+            Some(key) if is_name_hidden => key.of_mirror(&mirror.settings.path).travelling(path),
+            _ => path.clone(),
+        }
     }
 
     /// Where the file at `path` lies, by what the ledger has of it; with `None`, where it would be sent to now.
@@ -31,14 +34,17 @@ impl Whereabouts {
         let policy = &mirror.settings.policy;
         let path = match is_name_hidden {
             None => policy.names.travelling(path),
-            Some(is_name_hidden) => self.travelled(path, is_name_hidden),
+            Some(is_name_hidden) => self.travelled(mirror, path, is_name_hidden),
         };
         let Some((parent, name)) = path.split() else { return Remote::default() };
-        let dir = policy.placement.of_directory(&parent).ok().map(|place| match place {
+        let (Ok(place), Ok(name)) = (policy.placement.of_directory(&parent), std::str::from_utf8(name)) else {
+            return Remote::default();
+        };
+        let dir = match place {
             Placement::Id(id) => format!("#{id}"),
             Placement::Path(dir) => dir.as_str().to_owned(),
-        });
-        Remote { dir, name: std::str::from_utf8(name).ok().map(ToOwned::to_owned) }
+        };
+        Remote { dir: Some(dir), name: Some(name.to_owned()) }
     }
 }
 
@@ -69,10 +75,10 @@ mod tests {
         };
         let both = |dir: &str, name: &str| (Some(dir.to_owned()), Some(name.to_owned()));
         assert_eq!(told(0, b"2024/a", None), both("Photos/2024", "a"));
-        assert_eq!(told(0, b"\xff/a", None), (None, Some("a".into())));
-        assert_eq!(told(0, b"\xff", None), (Some("Photos".into()), None));
+        assert_eq!(told(0, b"\xff/a", None), (None, None));
+        assert_eq!(told(0, b"\xff", None), (None, None));
         assert_eq!(told(1, b"a", None), both("#7", "a"));
-        assert_eq!(told(1, b"2024/a", None), (None, Some("a".into())));
+        assert_eq!(told(1, b"2024/a", None), (None, None));
 
         ledger.set_names_hidden(true, || NameKey::new([1; 32])).expect("set");
         let hidden = told(0, b"2024/a", Some(true));

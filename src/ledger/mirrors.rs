@@ -213,16 +213,15 @@ fn mirror_row(row: &Row<'_>) -> Result<MirrorRow, LedgerError> {
     let patterns = |json: &str| -> Result<Vec<String>, LedgerError> {
         serde_json::from_str(json).map_err(|_| LedgerError::Nonsense(format!("patterns `{json}`")))
     };
+    let path = PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>("path")?));
+    let name_key: Option<[u8; 32]> = row.get("name_key")?;
     Ok(MirrorRow {
         id: MirrorId(row.get("id")?),
         settings: MirrorSettings {
             service: row.get("service")?,
-            path: PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>("path")?)),
             policy: Policy {
                 placement: placement_of(&remote)?,
-                names: row
-                    .get::<_, Option<[u8; 32]>>("name_key")?
-                    .map_or(Names::Plain, |key| Names::Hidden(NameKey::new(key))),
+                names: name_key.map_or(Names::Plain, |key| NameKey::new(key).of_mirror(&path)),
                 max_file_size: bits_out(row.get("max_file_size")?),
                 guard: match allowed.as_deref() {
                     None => Guard::default(),
@@ -230,6 +229,7 @@ fn mirror_row(row: &Row<'_>) -> Result<MirrorRow, LedgerError> {
                     Some(allowed) => Guard::new(patterns(allowed)?),
                 },
             },
+            path,
             exclude: patterns(&exclude)?,
             hidden: row.get("hidden")?,
         },

@@ -3,8 +3,8 @@
 
 use rusqlite::OptionalExtension as _;
 
-use super::{Ledger, LedgerError};
-use crate::mirror::{NameKey, Names};
+use super::{Ledger, LedgerError, MirrorId};
+use crate::mirror::NameKey;
 
 impl Ledger {
     /// Records to whom files are encrypted from now on, by their public keys; none: to nobody, they go as they are. Nothing
@@ -34,27 +34,49 @@ impl Ledger {
         found.map_or_else(|| Ok(Vec::new()), |text| serde_json::from_str(&text).map_err(nonsense))
     }
 
-    /// Records whether names are hidden from now on, and says how they travel. The key that hides them is the one that did
-    /// so before, if there was one; else `draw` makes it. What is stored keeps the name by which it went.
+    /// Records whether names are hidden from now on, and returns the key that does it. That is the one that did so before, if
+    /// there was one; else `draw` makes it. What is stored keeps the name by which it went.
     ///
     /// # Errors
     /// As SQLite says.
-    pub fn set_names_hidden(&self, hidden: bool, draw: impl FnOnce() -> NameKey) -> Result<Names, LedgerError> {
+    pub fn set_names_hidden(
+        &self,
+        hidden: bool,
+        draw: impl FnOnce() -> NameKey,
+    ) -> Result<Option<NameKey>, LedgerError> {
         if hidden && self.name_key()?.is_none() {
             let key = draw();
             self.db
                 .execute("INSERT INTO name_keys (id, key, active) VALUES (1, ?1, 1)", [key.as_bytes().as_slice()])?;
         }
         self.db.execute("UPDATE name_keys SET active = ?1 WHERE active <> ?1", [hidden])?;
-        self.names()
+        self.key_where("active = 1")
     }
 
-    /// How names travel, by the agent that ran last.
+    /// Whether names are hidden, by the agent that ran last.
     ///
     /// # Errors
     /// As SQLite says.
-    pub fn names(&self) -> Result<Names, LedgerError> {
-        Ok(self.key_where("active = 1")?.map_or(Names::Plain, Names::Hidden))
+    pub fn hides_names(&self) -> Result<bool, LedgerError> {
+        Ok(self.key_where("active = 1")?.is_some())
+    }
+
+    /// Whether dStor has anything of a mirror under a pseudonym. Reads all of its rows, unless no name was ever hidden.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn has_hidden_names(&self, mirror: MirrorId) -> Result<bool, LedgerError> {
+        if self.name_key()?.is_none() {
+            return Ok(false);
+        }
+        let found = self
+            .db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM directories d CROSS JOIN files f ON f.directory_id = d.id
+                 WHERE d.mirror_id = ?1 AND f.pseudonym IS NOT NULL)",
+            )?
+            .query_row([mirror.0], |row| row.get(0))?;
+        Ok(found)
     }
 
     /// What the pseudonyms were made with that files go by on dStor; `None`: none does.

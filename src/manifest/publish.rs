@@ -42,6 +42,9 @@ pub enum PublishError {
     /// There is no place for it.
     #[error("the mirror's directory on dStor cannot hold another one")]
     Place(#[from] BadRemoteDir),
+    /// It is not to be encrypted, and would say which file goes by which pseudonym.
+    #[error("the names of files are hidden on dStor, and a list that is not encrypted would tell them")]
+    Hidden,
     /// A thread of ours broke off.
     #[error("the list of files could not be read to its end")]
     Broke,
@@ -108,6 +111,12 @@ impl Publisher<'_> {
         last: Option<&ManifestRow>,
         made_at: &str,
     ) -> Result<Published, PublishError> {
+        let (ledger, id, is_open) = (self.ledger.clone(), mirror.id, self.recipients.is_none());
+        let would_tell =
+            move || Ok::<_, LedgerError>(is_open && Ledger::open_read_only(&ledger)?.has_hidden_names(id)?);
+        if tokio::task::spawn_blocking(would_tell).await.map_err(|_| PublishError::Broke)?? {
+            return Err(PublishError::Hidden);
+        }
         let known = self.known(last).await?;
         let placement = match &mirror.settings.policy.placement {
             Placement::Path(dir) => Placement::Path(RemoteDir::parse(&format!("{}/{DIRECTORY}", dir.as_str()))?),

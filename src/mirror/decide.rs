@@ -319,8 +319,9 @@ pub fn decide(observed: &Observed, recorded: Option<&Recorded>, admitted: Result
     };
     if let Some((skip, stat)) = skip {
         let is_same = |state| recorded.is_some_and(|row| row.state == state && row.stat == *stat);
-        // A secret that dStor holds encrypted stays as it is: only another version would go out in the open.
-        let stays = matches!(skip, Skip::Secret(_)) && is_same(State::Stored);
+        // A secret that dStor holds encrypted stays as it is: only another version would go out in the open. So does what it
+        // holds under a pseudonym, and could not take under its own name.
+        let stays = matches!(skip, Skip::Secret(_) | Skip::NameNotUtf8 | Skip::NameTaken) && is_same(State::Stored);
         return if stays || is_same(State::Skipped) { Decision::Nothing } else { Decision::Skip(skip) };
     }
     let Observed::File(stat) = observed else { return Decision::Nothing };
@@ -422,6 +423,17 @@ mod tests {
         assert_eq!(decide(&fifo, Some(&row(State::Skipped)), Ok(())), Decision::Nothing);
         let large = decide(&Observed::File(STAT), Some(&row(State::Stored)), Err(Skip::TooLarge));
         assert_eq!(large, Decision::Skip(Skip::TooLarge));
+    }
+
+    #[test]
+    fn what_is_stored_under_a_pseudonym_stays_though_its_name_could_not_travel() {
+        let newer = Observed::File(Stat { size: 6, ..STAT });
+        for skip in [Skip::NameNotUtf8, Skip::NameTaken] {
+            let (stored, none) = (row(State::Stored), None);
+            assert_eq!(decide(&Observed::File(STAT), Some(&stored), Err(skip)), Decision::Nothing);
+            assert_eq!(decide(&newer, Some(&stored), Err(skip)), Decision::Skip(skip));
+            assert_eq!(decide(&newer, none, Err(skip)), Decision::Skip(skip));
+        }
     }
 
     #[test]

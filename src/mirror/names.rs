@@ -1,19 +1,21 @@
 //! How the names of files and directories travel: as they are, or as pseudonyms that say nothing of them.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use super::{MirrorPath, Placement, Unplaceable};
 
 /// Of the key's 256 bits a pseudonym shows so many hexadecimal digits: 128 bits, which no two paths ever share.
 const DIGITS: usize = 32;
 
-/// How names travel.
+/// How names travel, in one mirror.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Names {
     /// As they are.
     #[default]
     Plain,
-    /// As pseudonyms.
+    /// As pseudonyms, made with a key that no other mirror has: see [`NameKey::of_mirror`].
     Hidden(NameKey),
 }
 
@@ -34,10 +36,16 @@ impl NameKey {
         &self.0
     }
 
+    /// How names travel that are hidden, in the mirror of this directory: the same path in two mirrors has two pseudonyms.
+    #[must_use]
+    pub fn of_mirror(&self, dir: &Path) -> Names {
+        Names::Hidden(Self(blake3::keyed_hash(&self.0, dir.as_os_str().as_bytes()).into()))
+    }
+
     /// The path in whose place each name is a pseudonym. It comes of the whole path up to that name: the same name in two
     /// directories has two pseudonyms, so that nobody sees which names come often.
     #[must_use]
-    pub fn pseudonym(&self, path: &MirrorPath) -> MirrorPath {
+    fn pseudonym(&self, path: &MirrorPath) -> MirrorPath {
         path.lineage().fold(MirrorPath::top(), |above, part| {
             let digits = blake3::keyed_hash(&self.0, part.as_bytes()).to_hex();
             above.join(&digits.as_bytes()[..DIGITS]).expect("digits are a plain name")
@@ -119,6 +127,8 @@ mod tests {
         assert_eq!(placed(&hidden(1), b"a/b/d.txt").1, dir, "files of one directory stay together");
         assert_ne!(placed(&hidden(1), b"a/c.txt").0, name, "the same name in another directory");
         assert_ne!(placed(&hidden(2), b"a/b/c.txt").0, name, "another key");
+        let [one, two] = ["/a", "/b"].map(|dir| NameKey::new([1; 32]).of_mirror(Path::new(dir)));
+        assert_ne!(placed(&one, b"a/b/c.txt").0, placed(&two, b"a/b/c.txt").0, "another mirror");
         assert!(format!("{:?}", hidden(7)).ends_with("(NameKey(…))"), "{:?}", hidden(7));
     }
 

@@ -149,17 +149,19 @@ pub(crate) fn escape(bytes: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
 pub fn shell_word(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     if !bytes.is_empty() && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(b)) {
-        return String::from_utf8_lossy(bytes).into_owned();
+        // What begins with a dash would be taken for a flag.
+        let here = if bytes[0] == b'-' { "./" } else { "" };
+        return format!("{here}{}", String::from_utf8_lossy(bytes));
     }
     let plain = std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(|c| c.is_control() || acts_unseen(c)));
     match plain {
         Some(plain) => format!("'{}'", plain.replace('\'', r"'\''")),
-        // What bash, zsh and ksh take for bytes; POSIX has had it since 2024.
+        // What bash, zsh and ksh take for bytes, in octal digits: POSIX (2024) says how many these are.
         None => {
             let letter = |b: &u8| match b {
                 b'\'' | b'\\' => format!("\\{}", char::from(*b)),
                 0x20..=0x7e => char::from(*b).to_string(),
-                other => format!("\\x{other:02x}"),
+                other => format!("\\{other:03o}"),
             };
             format!("$'{}'", bytes.iter().map(letter).collect::<String>())
         }
@@ -337,8 +339,9 @@ mod tests {
         assert_eq!(word(b"/a/b-c.d"), "/a/b-c.d");
         assert_eq!(word(b"/a/b c'd"), r"'/a/b c'\''d'");
         assert_eq!(word("/ä".as_bytes()), "'/ä'");
-        assert_eq!(word(b"/a\x1b[2J'\\\xff1"), r"$'/a\x1b[2J\'\\\xff1'");
-        assert_eq!(word("\u{202e}b".as_bytes()), r"$'\xe2\x80\xaeb'");
+        assert_eq!(word(b"/a\x1b[2J'\\\xff1"), r"$'/a\033[2J\'\\\3771'");
+        assert_eq!(word("\u{202e}b".as_bytes()), r"$'\342\200\256b'");
+        assert_eq!(word(b"-rf"), "./-rf");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use dstor_sync::sandbox::Phase;
 
-use super::{encrypt_to, encrypted, files, holds, key};
+use super::{encrypt_to, encrypted, files, hash_of, holds, key};
 use crate::security::tap::Tap;
 use crate::world::{World, said, sync};
 
@@ -29,6 +29,23 @@ fn place(world: &World, path: &str) -> (String, String) {
     let line = &world.ls()[path];
     let text = |key: &str| line[key].as_str().expect("a text").to_owned();
     (text("remote_dir"), text("remote_name"))
+}
+
+/// Now, in a second that is over when it returns.
+async fn moment(world: &World) -> String {
+    let now = jiff::Timestamp::now();
+    world.until("that second is over", || jiff::Timestamp::now().as_second() > now.as_second()).await;
+    now.to_string()
+}
+
+/// Hash and name on dStor of a file, as they were at a time.
+fn then(world: &World, at: &str, path: &str) -> (String, String) {
+    let said = world.run(&["ls", "--json", "--at", at]);
+    let lines = said.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let mut of_it = lines.filter(|line| line["path"].as_str().is_some_and(|at| at.ends_with(path)));
+    let line = of_it.next().expect("it was there");
+    let text = |key: &str| line[key].as_str().expect("a text").to_owned();
+    (text("hash"), text("remote_name"))
 }
 
 fn is_pseudonym(name: &str) -> bool {
@@ -60,7 +77,9 @@ async fn no_name_leaves_the_machine_and_all_of_them_come_back() {
     assert_eq!(published.code, 0, "{published:?}");
 
     assert!(tap.bytes() > 1_000, "the way led elsewhere");
+    assert!(tap.heard(b"Docs/"), "directories travel where the tap does not look");
     assert!(!tap.heard(NAMED.as_bytes()), "a name was sent");
+    assert!(stored(&world).iter().all(|(dir, name)| !dir.contains(NAMED) && !name.contains(NAMED)), "a name is kept");
     assert!(files(&world.base().join("dstor")).iter().all(|path| !holds(path, NAMED.as_bytes())), "a name is stored");
     let ls = world.ls();
     for at in 0..6 {
@@ -98,6 +117,7 @@ async fn what_was_stored_before_keeps_its_name_and_a_pseudonym_is_kept_for_good(
     sync(&world);
     let named = |name: &str| ("Docs/d".to_owned(), name.to_owned());
     assert_eq!((place(&world, "d/old"), place(&world, "d/changes")), (named("old"), named("changes")));
+    let (first, first_hash) = (moment(&world).await, hash_of(&world, "d/changes"));
 
     hide_names(&mut world);
     let sent = world.sent();
@@ -112,8 +132,7 @@ async fn what_was_stored_before_keeps_its_name_and_a_pseudonym_is_kept_for_good(
     assert!(is_pseudonym(&changed.1) && is_pseudonym(&new.1) && changed.0 == new.0, "{changed:?} {new:?}");
     assert!(stored(&world).contains(&changed) && stored(&world).contains(&new));
 
-    let before = jiff::Timestamp::now();
-    world.until("that second is over", || jiff::Timestamp::now().as_second() > before.as_second()).await;
+    let (second, second_hash) = (moment(&world).await, hash_of(&world, "d/changes"));
 
     // Another start, other recipients: the same pseudonyms, or each file would have many on dStor.
     let (_, other) = key(&world, "other");
@@ -129,8 +148,11 @@ async fn what_was_stored_before_keeps_its_name_and_a_pseudonym_is_kept_for_good(
     sync(&world);
     assert_eq!((place(&world, "d/changes"), place(&world, "d/new")), (named("changes"), new));
     assert_eq!(world.status()["encrypt"]["names"], false);
-    let then = world.run(&["ls", "--json", "--at", &before.to_string()]);
-    let of_then =
-        |line: &&str| line.contains("/d/changes\"") && line.contains(&format!("\"remote_name\":\"{}\"", changed.1));
-    assert_eq!(then.stdout.lines().filter(of_then).count(), 1, "{then:?}");
+    // A list tells real names: it is not stored in the open.
+    world.set_config(world.config().split("\n[encrypt]").next().expect("something before it").to_owned());
+    sync(&world);
+    let refused = world.run(&["manifest", "publish"]);
+    assert!(refused.code == 1 && refused.stderr.contains("would tell them"), "{refused:?}");
+    assert_eq!(then(&world, &first, "/d/changes"), (first_hash, "changes".into()));
+    assert_eq!(then(&world, &second, "/d/changes"), (second_hash, changed.1));
 }

@@ -15,7 +15,7 @@ use super::out::{Out, begin};
 use super::{Go, Run, SHOWN, Tally, Told, unwritable};
 use crate::export::{Car, MOST_ROOTS, Read, Source, sha256sum};
 use crate::ledger::MirrorRow;
-use crate::mirror::{CidBuilder, MirrorPath};
+use crate::mirror::{CidBuilder, MirrorPath, shell_word};
 use crate::upload::Gate;
 use crate::wording::{counted, files, shown};
 
@@ -86,7 +86,7 @@ impl Run<'_> {
             shown(path),
             counted(roots as u64, "hash", "hashes")
         ));
-        run.output.note(format_args!("hint: `ipfs dag import {}` takes it", shown(path)));
+        run.output.note(format_args!("hint: `ipfs dag import {}` takes it", shell_word(path)));
         Ok(run.tell_the_rest())
     }
 

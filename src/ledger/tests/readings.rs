@@ -173,10 +173,15 @@ fn how_dstor_names_files_shows_in_a_few_of_them() {
 
 /// A ledger as the first version left it, with a stored file.
 fn of_the_first_form(path: &Path) {
+    of_form(1, path);
+}
+
+/// The same of an earlier form.
+fn of_form(form: usize, path: &Path) {
     let world = World::new();
     world.store("a", b"one");
     let mut first = Connection::open(path).expect("a database");
-    Migrations::from_slice(&MIGRATIONS[..1]).to_latest(&mut first).expect("made");
+    Migrations::from_slice(&MIGRATIONS[..form]).to_latest(&mut first).expect("made");
     first.execute("ATTACH ?1 AS newest", [world.file().to_str()]).expect("attached");
     for table in ["mirrors", "directories", "files"] {
         let columns = |schema: &str| -> Vec<String> {
@@ -236,6 +241,34 @@ fn a_ledger_of_the_first_form_can_be_read_as_it_is() {
         assert_eq!(ledger.sealing().expect("looked"), [""; 0]);
     }
     assert_eq!(fs::read(&path).expect("read"), bytes, "it was written to");
+}
+
+// D9, F10
+#[test]
+fn a_ledger_of_any_earlier_form_can_be_read_as_it_is_and_brought_to_this_one() {
+    for form in 1..MIGRATIONS.len() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ledger.db");
+        of_form(form, &path);
+        let look = |ledger: &Ledger| {
+            let mirror = ledger.active_mirrors().expect("mirrors")[0].id;
+            let mut entries = Vec::new();
+            let each = |entry: Entry| {
+                entries.push((entry.path.to_string(), entry.row.and_then(|row| row.held)));
+                true
+            };
+            ledger.entries(mirror, &MirrorPath::top(), each).expect("entries");
+            let [(path, Some(held))] = &entries[..] else { panic!("{entries:?}") };
+            assert_eq!((path.as_str(), held.sealed, held.is_name_hidden), ("a", None, false), "form {form}");
+            let then = ledger.holding(mirror, &at("a"), Some(Millis::MAX - 1)).expect("looked");
+            assert!(matches!(then, Some(Shelved::Held(held)) if !held.is_name_hidden), "form {form}");
+            assert_eq!(ledger.life(mirror, &at("a")).expect("a life").len(), 1, "form {form}");
+            assert!(ledger.name_key().expect("looked").is_none() && !ledger.hides_names().expect("looked"));
+            assert!(!ledger.has_hidden_names(mirror).expect("looked"));
+        };
+        look(&Ledger::open_read_only(&path).expect("opened"));
+        look(&Ledger::open(&path).expect("brought up"));
+    }
 }
 
 #[test]
