@@ -5,7 +5,7 @@
 //! right; the last step is a rename that replaces nothing, unless that was asked for.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -254,12 +254,12 @@ impl Part {
                 Err(Errno::EXIST) => continue,
                 Err(error) => return Err(error.into()),
             };
-            // Where there are no locks, there is none to be had by who sweeps, either.
-            let _ = file.try_lock();
+            // Who sweeps has the lock from before it removes a file until that is gone. So the file is ours if we have the
+            // lock and it is still there. Where there are no locks, there is none to be had by who sweeps, either.
+            let is_being_swept = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
             let is_there = rustix::fs::fstat(&file)?.st_nlink > 0;
             let part = Self { dir: Arc::clone(&dir), name, file, is_placed: !is_there };
-            // Swept by another restore before it was locked.
-            if is_there {
+            if is_there && !is_being_swept {
                 return Ok(part);
             }
         }
@@ -365,7 +365,9 @@ fn sweep(dir: &OwnedFd) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let Ok(fd) = rustix::fs::openat(dir, name, flags, Mode::empty()) else { continue };
         let is_file = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::RegularFile;
-        if is_file && File::from(fd).try_lock().is_ok() {
+        // Held until the name is gone: see `Part::make`.
+        let file = File::from(fd);
+        if is_file && file.try_lock().is_ok() {
             rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
         }
     }

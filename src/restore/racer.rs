@@ -118,3 +118,32 @@ fn what_another_restore_is_at_work_on_is_not_swept_away_and_what_one_left_is() {
     assert_eq!(entries(&dir.path().join("d")), 2, "the part that is at work, and what is none");
     assert_eq!(part.place(&file, file.size, Over::Nothing).expect("placed"), Placed::There { is_dressed: true });
 }
+
+/// One thread that comes back to a directory sweeps it while others begin files there.
+#[test]
+fn what_is_begun_while_the_directory_is_swept_stays() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let top = dir.path().join("top");
+    fs::create_dir(&top).expect("made");
+    let (stop, mut lost) = (AtomicBool::new(false), 0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // The first to open a directory sweeps it.
+                    let dest = Dest::open(&top, Over::Nothing, Vec::new()).expect("open");
+                    assert_eq!(dest.compare(&wanted("none")).expect("looked"), Compared::Fetch);
+                }
+            });
+        }
+        let dest = Dest::open(&top, Over::Nothing, Vec::new()).expect("open");
+        for number in 0..5_000 {
+            let wanted = wanted(&format!("f{number}"));
+            let mut part = dest.begin(&wanted.path).expect("begun");
+            part.write(BYTES).expect("written");
+            lost += usize::from(!matches!(part.place(&wanted, wanted.size, dest.over()), Ok(Placed::There { .. })));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(lost, 0, "swept away under whoever was writing");
+}
