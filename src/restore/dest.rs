@@ -4,7 +4,7 @@
 //! following a link, and made by one name in the one above. What is written has a name of its own until it is whole and
 //! right; the last step is a rename that replaces nothing, unless that was asked for.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,6 +20,8 @@ use crate::mirror::{Digest, MirrorPath};
 
 /// Directories that are kept open: files come directory by directory, so there are few at a time.
 const OPEN: usize = 16;
+/// Directories that are remembered as swept: a MiB or so.
+const REMEMBERED: usize = 32 * 1024;
 /// Bytes that are read at a time to compare a file.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Who may do what with a file on its way.
@@ -55,6 +57,34 @@ pub struct Dest {
     over: Over,
     guarded: Vec<Guarded>,
     open: Mutex<VecDeque<(MirrorPath, Arc<OwnedFd>)>>,
+    swept: Mutex<Swept>,
+}
+
+/// The directories from which those files are gone that were on their way when a restore was killed. Reading a large one again
+/// each time it is opened would cost more than all of its files; forgetting some costs that once.
+#[derive(Debug, Default)]
+struct Swept {
+    inodes: HashSet<(u64, u64)>,
+}
+
+impl Swept {
+    /// Whether this is the first time it is opened.
+    fn is_new(&mut self, dir: &OwnedFd) -> bool {
+        let Ok(stat) = rustix::fs::fstat(dir) else { return true };
+        if self.inodes.len() >= REMEMBERED {
+            self.inodes.clear();
+        }
+        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "signed and narrower on macOS")]
+        self.inodes.insert((stat.st_dev as u64, stat.st_ino as u64))
+    }
+}
+
+/// What looking at the place of a file shows.
+enum Glance<'a> {
+    /// What is done about it.
+    Sure(Compared),
+    /// The file in this directory has to be read.
+    Read(Arc<OwnedFd>, &'a [u8]),
 }
 
 /// Why nothing lies behind a directory's path.
@@ -100,7 +130,7 @@ impl Dest {
         let stat = root.open_beneath(&MirrorPath::top(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(closed)?;
         let stat = rustix::fs::fstat(stat).map_err(|error| closed(error.into()))?;
         let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
-        Ok(Self { root: Some(root), mode, over, guarded, open: Mutex::default() })
+        Ok(Self { root: Some(root), mode, over, guarded, open: Mutex::default(), swept: Mutex::default() })
     }
 
     /// Blocking: the same, only to be looked at; it need not be there.
@@ -113,7 +143,7 @@ impl Dest {
             Err(RootError::Missing(_)) if path.symlink_metadata().is_err() => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { root, mode: Mode::RWXU, over, guarded, open: Mutex::default() })
+        Ok(Self { root, mode: Mode::RWXU, over, guarded, open: Mutex::default(), swept: Mutex::default() })
     }
 
     /// Blocking: what is done about `wanted`, seeing what lies there; compares a file that could be it.
@@ -121,24 +151,40 @@ impl Dest {
     /// # Errors
     /// If what lies there cannot be looked at or read.
     pub(super) fn compare(&self, wanted: &Wanted) -> io::Result<Compared> {
-        if let Some(guarded) = self.guarded.iter().find(|guarded| wanted.path.is_within(&guarded.path)) {
-            return Ok(Compared::Keep(guarded.why.clone()));
+        match self.glance(wanted)? {
+            Glance::Sure(compared) => Ok(compared),
+            Glance::Read(dir, name) => Ok(compared(wanted, digest_of(&dir, name)?, self.over)),
         }
-        let Some((parent, name)) = wanted.path.split() else { return Ok(Compared::Keep(IN_THE_WAY.into())) };
+    }
+
+    /// Blocking: the same, if no file has to be read for it.
+    pub(super) fn compare_unread(&self, wanted: &Wanted) -> Option<Compared> {
+        match self.glance(wanted) {
+            Ok(Glance::Sure(compared)) => Some(compared),
+            Ok(Glance::Read(..)) | Err(_) => None,
+        }
+    }
+
+    fn glance<'a>(&self, wanted: &'a Wanted) -> io::Result<Glance<'a>> {
+        let keep = |why: &str| Ok(Glance::Sure(Compared::Keep(why.to_owned())));
+        if let Some(guarded) = self.guarded.iter().find(|guarded| wanted.path.is_within(&guarded.path)) {
+            return keep(&guarded.why);
+        }
+        let Some((parent, name)) = wanted.path.split() else { return keep(IN_THE_WAY) };
         let (dir, lies) = match self.enter(&parent) {
             Ok(dir) => {
                 let lies = lies(&dir, name)?;
                 (Some(dir), lies)
             }
             Err(NoEntry::Missing) => (None, Lies::Nothing),
-            Err(NoEntry::Other) => return Ok(Compared::Keep(NOT_A_DIRECTORY.into())),
+            Err(NoEntry::Other) => return keep(NOT_A_DIRECTORY),
             Err(NoEntry::Io(error)) => return Err(error),
         };
-        Ok(match (step(wanted, lies, self.over), dir) {
-            (Step::Compare, Some(dir)) => compared(wanted, digest_of(&dir, name)?, self.over),
-            (Step::Fetch | Step::Compare, _) => Compared::Fetch,
-            (Step::Keep(why), _) => Compared::Keep(why.into()),
-        })
+        match (step(wanted, lies, self.over), dir) {
+            (Step::Compare, Some(dir)) => Ok(Glance::Read(dir, name)),
+            (Step::Fetch | Step::Compare, _) => Ok(Glance::Sure(Compared::Fetch)),
+            (Step::Keep(why), _) => keep(why),
+        }
     }
 
     /// Blocking: begins a file in the directory of `path`, which is made, with all above it, if it is not there.
@@ -179,8 +225,10 @@ impl Dest {
             Some(errno) => errno.into(),
             None => NoEntry::Io(error),
         })?);
-        // What cannot be removed is in nobody's way.
-        let _ = sweep(&fd);
+        if self.swept.lock().unwrap_or_else(PoisonError::into_inner).is_new(&fd) {
+            // What cannot be removed is in nobody's way.
+            let _ = sweep(&fd);
+        }
         let mut open = self.opened();
         open.push_front((dir.clone(), Arc::clone(&fd)));
         open.truncate(OPEN);

@@ -8,13 +8,16 @@ use tokio::sync::mpsc;
 use super::dest::{Part, Placed};
 use super::incoming::{End, Incoming, Piece};
 use super::{Came, Compared, Dest, Fate, Wanted, judge};
-use crate::dstor::{Client, Reply};
+use crate::dstor::{Client, Download, Reply};
 use crate::mirror::{Digest, Fault};
 use crate::seal::{Identities, NotOpened};
 use crate::upload::blocking;
 
 /// Pieces that may wait to be written: some 100 KiB each at the most.
 const AHEAD: usize = 4;
+/// A file of no more bytes is kept in memory until it gets its name: handing each to a thread that writes it costs more than
+/// its bytes do.
+const SMALL: u64 = 64 * 1024;
 /// Bytes of an encrypted file that are opened together.
 const OPENED_AT_ONCE: usize = 64 * 1024;
 
@@ -52,9 +55,32 @@ impl From<io::Error> for Trouble {
 /// What came of asking for a file.
 pub(super) enum Fetched {
     /// It is whole and right, and needs its name.
-    Whole(Part, u64),
+    Whole(Whole),
     /// It has no business here any more.
     Ended(Fate),
+}
+
+/// A file that is whole and right, and has no name yet.
+pub(super) struct Whole {
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) bytes: u64,
+    held: Held,
+}
+
+/// Where its bytes are.
+enum Held {
+    Disk(Part),
+    Memory(Vec<u8>),
+}
+
+/// What is done about these files, for each that can be told without reading one.
+pub(super) async fn glance(dest: &Arc<Dest>, wanted: Vec<Arc<Wanted>>) -> Vec<(Arc<Wanted>, Option<Compared>)> {
+    let dest = Arc::clone(dest);
+    let glance = move |wanted: Arc<Wanted>| {
+        let compared = dest.compare_unread(&wanted);
+        (wanted, compared)
+    };
+    blocking(move || wanted.into_iter().map(glance).collect()).await
 }
 
 /// What is done about a file, as far as the disk says.
@@ -63,7 +89,8 @@ pub(super) async fn look(dest: &Arc<Dest>, wanted: &Arc<Wanted>) -> Result<Compa
     Ok(blocking(move || dest.compare(&wanted)).await?)
 }
 
-/// Asks dStor for a file and writes it as it comes, opened with `identities` if it is encrypted. `read` is told of each piece's bytes.
+/// Asks dStor for a file and writes it as it comes, opened with `identities` if it is encrypted; a small one that is not comes
+/// into memory. `read` is told of each piece's bytes.
 pub(super) async fn fetch(
     client: &Client,
     dest: &Arc<Dest>,
@@ -75,6 +102,9 @@ pub(super) async fn fetch(
         Reply::Missing => return Ok(Fetched::Ended(Fate::Missing)),
         Reply::File(download) => download,
     };
+    if wanted.sealed.is_none() && wanted.longest_answer() <= SMALL {
+        return keep(wanted, download, read).await;
+    }
     let (send, pieces) = mpsc::channel(AHEAD);
     let (dest, file, identities) = (Arc::clone(dest), Arc::clone(wanted), identities.cloned());
     // If this is dropped in the midst, the channel closes without its end, and the file is removed.
@@ -97,10 +127,27 @@ pub(super) async fn fetch(
     written.unwrap_or_else(|| Err(io::Error::other("it was broken off").into()))
 }
 
+/// Takes a small file into memory.
+async fn keep(wanted: &Arc<Wanted>, mut download: Download, mut read: impl FnMut(u64)) -> Result<Fetched, Trouble> {
+    let mut content = Vec::with_capacity(usize::try_from(wanted.size.min(SMALL)).unwrap_or_default());
+    while let Some(piece) = download.next().await? {
+        read(piece.len() as u64);
+        content.extend_from_slice(&piece);
+    }
+    let (is_longer, is_page) = (download.is_longer(), download.is_page());
+    let came = Came { digest: Some(Digest::of(&content)), is_longer, is_page };
+    Ok(if judge(&came, wanted)? {
+        let (wanted, bytes) = (Arc::clone(wanted), content.len() as u64);
+        Fetched::Whole(Whole { wanted, bytes, held: Held::Memory(content) })
+    } else {
+        Fetched::Ended(Fate::Different)
+    })
+}
+
 /// Blocking: writes what comes, opened if it is encrypted; `None` if its end did not come.
 fn write(
     dest: &Dest,
-    wanted: &Wanted,
+    wanted: &Arc<Wanted>,
     identities: Option<&Identities>,
     pieces: mpsc::Receiver<Piece>,
 ) -> Option<Result<Fetched, Trouble>> {
@@ -122,7 +169,9 @@ fn write(
     let End { is_longer, is_page } = incoming.end()?;
     let came = Came { digest: landed.as_ref().map(|(_, digest, _)| *digest), is_longer, is_page };
     Some(match (judge(&came, wanted), landed) {
-        (Ok(true), Some((part, _, bytes))) => Ok(Fetched::Whole(part, bytes)),
+        (Ok(true), Some((part, _, bytes))) => {
+            Ok(Fetched::Whole(Whole { wanted: Arc::clone(wanted), bytes, held: Held::Disk(part) }))
+        }
         (Ok(_), _) => Ok(Fetched::Ended(Fate::Different)),
         (Err(fault), _) => Err(fault.into()),
     })
@@ -147,23 +196,35 @@ fn land(dest: &Dest, wanted: &Wanted, input: &mut impl BufRead) -> io::Result<Op
 }
 
 /// Gives whole files their names, once the disk holds them.
-pub(super) async fn place(
-    dest: &Arc<Dest>,
-    whole: Vec<(Arc<Wanted>, Part, u64)>,
-) -> Vec<(Arc<Wanted>, Result<Fate, Trouble>)> {
+pub(super) async fn place(dest: &Arc<Dest>, whole: Vec<Whole>) -> Vec<(Arc<Wanted>, Result<Fate, Trouble>)> {
     let dest = Arc::clone(dest);
     blocking(move || {
-        let synced = Part::sync(whole.iter().map(|(_, part, _)| part));
-        let place = |(wanted, part, bytes): (Arc<Wanted>, Part, u64)| {
-            let fate = match &synced {
-                Ok(()) => place_one(&dest, &wanted, part, bytes),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string()).into()),
+        let written = |Whole { wanted, bytes, held }| {
+            let part = match held {
+                Held::Disk(part) => Ok(part),
+                Held::Memory(content) => write_one(&dest, &wanted, &content),
+            };
+            (wanted, bytes, part)
+        };
+        let written: Vec<_> = whole.into_iter().map(written).collect();
+        let synced = Part::sync(written.iter().filter_map(|(.., part)| part.as_ref().ok()));
+        let place = |(wanted, bytes, part): (Arc<Wanted>, u64, io::Result<Part>)| {
+            let fate = match (part, &synced) {
+                (Ok(part), Ok(())) => place_one(&dest, &wanted, part, bytes),
+                (Ok(_), Err(error)) => Err(io::Error::new(error.kind(), error.to_string()).into()),
+                (Err(error), _) => Err(error.into()),
             };
             (wanted, fate)
         };
-        whole.into_iter().map(place).collect()
+        written.into_iter().map(place).collect()
     })
     .await
+}
+
+fn write_one(dest: &Dest, wanted: &Wanted, content: &[u8]) -> io::Result<Part> {
+    let mut part = dest.begin(&wanted.path)?;
+    part.write(content)?;
+    Ok(part)
 }
 
 fn place_one(dest: &Dest, wanted: &Wanted, part: Part, bytes: u64) -> Result<Fate, Trouble> {

@@ -9,8 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::dest::Part;
-use super::landing::{Fetched, NO_KEY, Trouble, fetch, look, place};
+use super::landing::{Fetched, NO_KEY, Trouble, Whole, fetch, glance, look, place};
 use super::{Compared, Dest, Fate, Wanted};
 use crate::dstor::Client;
 use crate::mirror::MirrorPath;
@@ -24,6 +23,8 @@ const UNREACHABLE_AFTER: u32 = 3;
 /// A server that asks for a longer wait than this is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// Files that are looked for on the disk together: each alone would be handed to a thread and back.
+const GLANCED_AT: usize = 64;
 /// So many files, or bytes, get their names together, or what there is after so long: having the disk hold them costs as much
 /// for one as for all, and a large file on its way must not keep the small ones from it.
 const TOGETHER: (usize, u64, Duration) = (128, 64 << 20, Duration::from_millis(500));
@@ -90,17 +91,17 @@ struct Ended {
 
 /// Files that are whole and have no names yet.
 #[derive(Default)]
-struct Whole {
-    files: Vec<(Arc<Wanted>, Part, u64)>,
+struct Nameless {
+    files: Vec<Whole>,
     bytes: u64,
     /// When the first of them came.
     since: Option<Instant>,
 }
 
-impl Whole {
-    fn add(&mut self, wanted: Arc<Wanted>, part: Part, bytes: u64) {
-        self.files.push((wanted, part, bytes));
-        self.bytes += bytes;
+impl Nameless {
+    fn add(&mut self, whole: Whole) {
+        self.bytes += whole.bytes;
+        self.files.push(whole);
         self.since.get_or_insert_with(Instant::now);
     }
 
@@ -108,13 +109,16 @@ impl Whole {
         self.since.unwrap_or_else(Instant::now) + TOGETHER.2
     }
 
-    /// Whether they get them now; `is_all`: no more will come.
-    fn is_due(&self, is_all: bool) -> bool {
-        let is_enough = self.files.len() >= TOGETHER.0 || self.bytes >= TOGETHER.1 || self.due_at() <= Instant::now();
-        !self.files.is_empty() && (is_all || is_enough)
+    fn is_enough(&self) -> bool {
+        self.files.len() >= TOGETHER.0 || self.bytes >= TOGETHER.1
     }
 
-    fn take(&mut self) -> Vec<(Arc<Wanted>, Part, u64)> {
+    /// Whether they get them now; `is_all`: no more will come.
+    fn is_due(&self, is_all: bool) -> bool {
+        !self.files.is_empty() && (is_all || self.is_enough() || self.due_at() <= Instant::now())
+    }
+
+    fn take(&mut self) -> Vec<Whole> {
         std::mem::take(self).files
     }
 }
@@ -128,58 +132,77 @@ impl Pass<'_> {
         mut stop: watch::Receiver<Stop>,
     ) -> Summary {
         let (give_up, given_up) = watch::channel(None);
+        // At most one job looks ahead, and one gives names; both go on beside what is under way.
+        let (mut glancing, mut placing) = (FuturesUnordered::new(), FuturesUnordered::new());
         let mut under_way = FuturesUnordered::new();
+        let mut ready: VecDeque<(Arc<Wanted>, Option<Compared>)> = VecDeque::new();
         let mut later: VecDeque<(Arc<Wanted>, u32)> = VecDeque::new();
-        let (mut summary, mut is_listed) = (Summary::default(), false);
-        let mut whole = Whole::default();
+        let (mut summary, mut come, mut is_listed) = (Summary::default(), Vec::new(), false);
+        let mut nameless = Nameless::default();
         loop {
-            // Those that got no answer come behind the others: what only one meets must not look like trouble of all.
-            while is_listed && under_way.len() < self.at_a_time {
-                let Some((wanted, tries)) = later.pop_front() else { break };
-                under_way.push(self.bring(wanted, tries, &give_up, given_up.clone()));
+            let is_looked_at = is_listed && glancing.is_empty();
+            // What is whole must not become more without bound where the disk is slower than the network.
+            while !nameless.is_enough() && under_way.len() < self.at_a_time {
+                // Those that got no answer come behind the others: what only one meets must not look like trouble of all.
+                let (wanted, tries, seen) = match ready.pop_front() {
+                    Some((wanted, seen)) => (wanted, 0, seen),
+                    None if !is_looked_at => break,
+                    None => match later.pop_front() {
+                        Some((wanted, tries)) => (wanted, tries, None),
+                        None => break,
+                    },
+                };
+                under_way.push(self.bring(wanted, tries, seen, &give_up, given_up.clone()));
             }
-            if whole.is_due(is_listed && under_way.is_empty()) {
-                for (wanted, fate) in place(&self.dest, whole.take()).await {
-                    self.ended(&wanted, fate, told, &mut summary);
-                }
+            let is_all = is_looked_at && ready.is_empty() && under_way.is_empty();
+            if placing.is_empty() && nameless.is_due(is_all) {
+                placing.push(place(&self.dest, nameless.take()));
             }
-            if summary.ended_by.is_some() || (is_listed && under_way.is_empty()) {
+            if summary.ended_by.is_some() || (is_all && placing.is_empty()) {
                 break;
             }
-            let ended = tokio::select! {
+            tokio::select! {
                 biased;
                 () = Stop::wait(&mut stop) => {
                     summary.ended_by = Some(EndedBy::Stopped);
                     break;
                 }
-                Some(ended) = under_way.next() => ended,
-                item = items.recv(), if !is_listed && under_way.len() < self.at_a_time => {
-                    match item {
-                        None => is_listed = true,
-                        Some(Item::Wanted(wanted)) => {
-                            under_way.push(self.bring(Arc::new(wanted), 0, &give_up, given_up.clone()));
+                Some(placed) = placing.next() => self.all_ended(placed, told, &mut summary),
+                Some(Ended { wanted, tries, fetched, bytes }) = under_way.next() => {
+                    summary.bytes += bytes;
+                    match fetched {
+                        Ok(Fetched::Whole(whole)) => nameless.add(whole),
+                        Ok(Fetched::Ended(fate)) => self.ended(&wanted, Ok(fate), told, &mut summary),
+                        Err(Trouble::Fault(_)) if tries < TRIES && given_up.borrow().is_none() => {
+                            later.push_back((wanted, tries));
                         }
-                        Some(other) => told(&other, None),
+                        Err(trouble) => self.ended(&wanted, Err(trouble), told, &mut summary),
                     }
-                    continue;
                 }
-                () = tokio::time::sleep_until(whole.due_at()), if !whole.files.is_empty() => continue,
-            };
-            let Ended { wanted, tries, fetched, bytes } = ended;
-            summary.bytes += bytes;
-            match fetched {
-                Ok(Fetched::Whole(part, bytes)) => whole.add(wanted, part, bytes),
-                Ok(Fetched::Ended(fate)) => self.ended(&wanted, Ok(fate), told, &mut summary),
-                Err(Trouble::Fault(_)) if tries < TRIES && given_up.borrow().is_none() => {
-                    later.push_back((wanted, tries));
+                Some(seen) = glancing.next() => ready.extend(seen),
+                count = items.recv_many(&mut come, GLANCED_AT),
+                        if !is_listed && glancing.is_empty() && ready.len() < self.at_a_time => {
+                    is_listed = count == 0;
+                    let wanted = come.drain(..).filter_map(|item| match item {
+                        Item::Wanted(wanted) => Some(Arc::new(wanted)),
+                        other => {
+                            told(&other, None);
+                            None
+                        }
+                    });
+                    let wanted: Vec<_> = wanted.collect();
+                    if !wanted.is_empty() {
+                        glancing.push(glance(&self.dest, wanted));
+                    }
                 }
-                Err(trouble) => self.ended(&wanted, Err(trouble), told, &mut summary),
+                () = tokio::time::sleep_until(nameless.due_at()), if placing.is_empty() && !nameless.files.is_empty() => {}
             }
         }
         // What is whole when it is stopped, or when there is no more room, is not thrown away.
-        for (wanted, fate) in place(&self.dest, whole.take()).await {
-            self.ended(&wanted, fate, told, &mut summary);
+        while let Some(placed) = placing.next().await {
+            self.all_ended(placed, told, &mut summary);
         }
+        self.all_ended(place(&self.dest, nameless.take()).await, told, &mut summary);
         drop(under_way);
         let dest = Arc::clone(&self.dest);
         if !self.is_trial
@@ -191,6 +214,17 @@ impl Pass<'_> {
             summary.ended_by = given_up.borrow().clone().map(EndedBy::Unreachable);
         }
         summary
+    }
+
+    fn all_ended(
+        &self,
+        files: Vec<(Arc<Wanted>, Result<Fate, Trouble>)>,
+        told: &mut dyn FnMut(&Item, Option<&Fate>),
+        summary: &mut Summary,
+    ) {
+        for (wanted, fate) in files {
+            self.ended(&wanted, fate, told, summary);
+        }
     }
 
     /// Tells what became of a file, for good.
@@ -213,17 +247,22 @@ impl Pass<'_> {
         told(&Item::Wanted(wanted.clone()), Some(&fate));
     }
 
-    /// Brings one file, or tries to.
+    /// Brings one file, or tries to; `seen`: what is done about it, if that is known.
     async fn bring(
         &self,
         wanted: Arc<Wanted>,
         tries: u32,
+        seen: Option<Compared>,
         give_up: &watch::Sender<Option<String>>,
         mut given_up: watch::Receiver<Option<String>>,
     ) -> Ended {
         let mut bytes = 0;
         let ended = |wanted, tries, fetched, bytes| Ended { wanted, tries, fetched, bytes };
-        let fate = match look(&self.dest, &wanted).await {
+        let compared = match seen {
+            Some(compared) => Ok(compared),
+            None => look(&self.dest, &wanted).await,
+        };
+        let fate = match compared {
             Ok(Compared::Fetch) if wanted.sealed.is_some() && self.identities.is_none() => Some(Fate::Locked(NO_KEY)),
             Ok(Compared::Fetch) if self.is_trial => Some(Fate::Due),
             Ok(Compared::Fetch) => None,

@@ -10,7 +10,19 @@ use crate::world::{Mount, World};
 // E2, E5, E17, E26, E27, E30
 #[tokio::test(flavor = "multi_thread")]
 async fn no_fault_in_reading_leaves_a_wrong_file_and_each_is_named() {
-    let files = [("a", "the first"), ("dir/c", "the third one is longer"), ("dir/f", "the sixth"), ("e", "")];
+    no_fault_leaves_a_wrong(1).await;
+}
+
+// Written as it comes, where a small one is written once it is whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_fault_in_reading_leaves_a_wrong_large_file_and_each_is_named() {
+    no_fault_leaves_a_wrong(20_000).await;
+}
+
+/// The file has nine bytes, so often.
+async fn no_fault_leaves_a_wrong(times: usize) {
+    let sixth = "the sixth".repeat(times);
+    let files = [("a", "the first"), ("dir/c", "the third one is longer"), ("dir/f", sixth.as_str()), ("e", "")];
     let world = stored(&files).await;
     let other = world.ls()["dir/c"]["hash"].as_str().expect("a hash").to_owned();
     let swap = format!("swap={other}");
@@ -81,9 +93,14 @@ async fn trouble_that_passes_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_ends_it_and_leaves_nothing_wrong() {
+    a_full_disk(8, 400 * 1024).await;
+    a_full_disk(60, 40 * 1024).await;
+}
+
+async fn a_full_disk(files: u8, bytes: usize) {
     let world = World::new().await;
-    for at in 0..8_u8 {
-        world.write(&format!("f{at}"), vec![at; 400 * 1024]);
+    for at in 0..files {
+        world.write(&format!("f{at}"), vec![at; bytes]);
     }
     sync(&world);
     let mount = Mount { at: dest(&world) };
@@ -97,5 +114,5 @@ async fn a_full_disk_ends_it_and_leaves_nothing_wrong() {
     assert!(said.stderr.contains("cannot write to") && said.stderr.contains("make room"), "{}", said.stderr);
     let (there, wanted) = (tree(&mount.at), tree(&world.mirror()));
     assert!(there.iter().all(|(path, file)| wanted.get(path) == Some(file)), "something wrong has a name");
-    assert!(there.len() < 8 && !has_parts(&mount.at));
+    assert!(there.len() < usize::from(files) && !has_parts(&mount.at));
 }

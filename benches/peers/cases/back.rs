@@ -16,7 +16,11 @@ pub(crate) fn restore(setting: Setting, table: &mut Table) {
     let world = World::new(&path, "");
     world.pass();
     let list = world.publish();
-    let ours = || into_a_new_directory(&path, |dest| (world.restore(&list, dest), dest.to_owned()));
+    // They stay until the end: for minutes after a file was removed, ext4 looks for another inode for each new one, which would
+    // cost whoever comes next more than all else.
+    let dests = tempfile::tempdir().expect("a directory");
+    let dests = dests.path();
+    let ours = || into_a_new_directory(dests, &path, |dest| (world.restore(&list, dest), dest.to_owned()));
     // What it is to bring back.
     let mut restic = None;
     let restic = || {
@@ -26,7 +30,7 @@ pub(crate) fn restore(setting: Setting, table: &mut Table) {
             restic
         });
         let below = path.strip_prefix("/").expect("an absolute path");
-        into_a_new_directory(&path, |dest| (restic.restore(dest), dest.join(below)))
+        into_a_new_directory(dests, &path, |dest| (restic.restore(dest), dest.join(below)))
     };
     let runs = Contest::new(&work, ours).beside("restic restore from a directory", &["restic"], Goal::None, restic);
     let runs = runs.run(setting.pairs, table);
@@ -37,9 +41,9 @@ pub(crate) fn restore(setting: Setting, table: &mut Table) {
 
 /// What the command of `work` costs that brings `tree` back below a directory that is not there yet; where `work` says, all of
 /// it has to be there then, with its times.
-fn into_a_new_directory(tree: &Path, work: impl FnOnce(&Path) -> (Command, PathBuf)) -> Cost {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let (mut command, brought) = work(&scratch.path().join("dest"));
+fn into_a_new_directory(dests: &Path, tree: &Path, work: impl FnOnce(&Path) -> (Command, PathBuf)) -> Cost {
+    let scratch = tempfile::tempdir_in(dests).expect("a directory").keep();
+    let (mut command, brought) = work(&scratch.join("dest"));
     let cost = Cost::of(&mut command);
     assert!(is_same(tree, &brought), "what was brought back differs");
     cost
