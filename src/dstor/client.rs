@@ -171,9 +171,9 @@ impl Client {
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
         let begun = Instant::now();
-        let first_wait = self.habit().first_wait(files.names.len(), files.bytes);
-        let opens = session::begin(self.stall_timeout + storing(files.bytes), first_wait);
+        let opens = session::begin(self.stall_timeout + storing(files.bytes));
         let (upload_token, fills) = opens.answered(self.open_session(files.dir).await)?;
+        let round_trip = begun.elapsed();
         let send = |token: Token| {
             let request =
                 self.http.client().post(endpoint(&self.url, wire::UPLOAD)).header(AUTHORIZATION, token.bearer());
@@ -182,10 +182,19 @@ impl Client {
             self.send(request, files.comment, files.names, bodies)
         };
         let sent = self.exchange(send, |answer, now| answer.of_chunk(now)).await;
-        let waits = fills.answered(sent, begun.elapsed())?;
+        let first_wait = self.habit().first_wait(files.names.len(), files.bytes, round_trip);
+        let waits = fills.answered(sent, begun.elapsed(), first_wait)?;
         let (mut waited, mut asked) = (Duration::ZERO, 0);
         let ended = self.end_of_session(waits, &upload_token, begun, (&mut waited, &mut asked)).await;
         if ended.is_ok() {
+            tracing::debug!(
+                files = files.names.len(),
+                bytes = files.bytes,
+                ?round_trip,
+                ?waited,
+                asked,
+                "a session ended"
+            );
             self.habit().learn(files.names.len(), files.bytes, waited, asked);
         }
         ended

@@ -8,6 +8,8 @@ use crate::mirror::Fault;
 
 /// No wait before asking is shorter. Small files are stored long before public clients ask.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+/// However long the way to dStor takes, no session waits for longer than this on its account.
+const LONGEST_FOR_A_TRIP: Duration = Duration::from_millis(100);
 /// The longest one: what public clients begin with.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
@@ -60,7 +62,6 @@ impl SessionFailure {
 #[derive(PartialEq, Eq, Debug)]
 pub struct Opens {
     patience: Duration,
-    first_wait: Duration,
 }
 
 /// One whose files are to be sent.
@@ -68,7 +69,6 @@ pub struct Opens {
 #[derive(PartialEq, Eq, Debug)]
 pub struct Fills {
     patience: Duration,
-    first_wait: Duration,
 }
 
 /// One whose files dStor has: it is to be asked how far it is.
@@ -88,10 +88,9 @@ pub enum Asked {
     Ended(Result<Listing, SessionFailure>),
 }
 
-/// The first step of a session that is asked about after `first_wait`, and given up when it shows no progress for
-/// `patience`.
-pub fn begin(patience: Duration, first_wait: Duration) -> Opens {
-    Opens { patience, first_wait }
+/// The first step of a session that is given up when it shows no progress for `patience`.
+pub fn begin(patience: Duration) -> Opens {
+    Opens { patience }
 }
 
 /// How long sessions take, by what was seen of them: so that most have to be asked about only once.
@@ -114,11 +113,13 @@ impl Default for Habit {
 }
 
 impl Habit {
-    /// When to ask first about a session with so many files and bytes in it: a little later than that usually takes.
+    /// When to ask first about a session with so many files and bytes in it: a little later than that usually takes. One
+    /// that is asked about too early costs another `round_trip`, so waiting for half of one is always worth it.
     #[must_use]
-    pub fn first_wait(self, files: usize, bytes: u64) -> Duration {
+    pub fn first_wait(self, files: usize, bytes: u64, round_trip: Duration) -> Duration {
         let usual = self.a_unit.saturating_mul(load(files, bytes));
-        usual.saturating_add(usual / 8).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+        let wait = usual.saturating_add(usual / 8).max((round_trip / 2).min(LONGEST_FOR_A_TRIP));
+        wait.clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 
     /// Such a session was done when it was asked about for the `asked`th time, after waits of so long in all. One that was
@@ -136,19 +137,24 @@ impl Opens {
     /// There is no session, and nothing was sent.
     pub fn answered<T>(self, answer: Result<T, Fault>) -> Result<(T, Fills), SessionFailure> {
         let token = answer.map_err(at(Stage::Opening))?;
-        Ok((token, Fills { patience: self.patience, first_wait: self.first_wait }))
+        Ok((token, Fills { patience: self.patience }))
     }
 }
 
 impl Fills {
     /// The files were sent, and it was answered at `now`: a duration since any fixed moment of a clock that never goes
-    /// back.
+    /// back. It is asked about after `first_wait`.
     ///
     /// # Errors
     /// dStor has not got them, as far as anyone can say.
-    pub fn answered(self, answer: Result<(), Fault>, now: Duration) -> Result<Waits, SessionFailure> {
+    pub fn answered(
+        self,
+        answer: Result<(), Fault>,
+        now: Duration,
+        first_wait: Duration,
+    ) -> Result<Waits, SessionFailure> {
         answer.map_err(at(Stage::Sending))?;
-        Ok(Waits { polls: Polls::begin(self.patience, now), wait: self.first_wait })
+        Ok(Waits { polls: Polls::begin(self.patience, now), wait: first_wait })
     }
 }
 
@@ -233,8 +239,8 @@ mod tests {
     #[test]
     fn one_asks_soon_and_then_less_and_less_often() {
         let first = Duration::from_millis(30);
-        let (_, fills) = begin(Duration::from_secs(60), first).answered(Ok("token")).expect("opened");
-        let mut session = fills.answered(Ok(()), Duration::ZERO).expect("sent");
+        let (_, fills) = begin(Duration::from_secs(60)).answered(Ok("token")).expect("opened");
+        let mut session = fills.answered(Ok(()), Duration::ZERO, first).expect("sent");
         let mut waits = vec![session.wait()];
         for _ in 0..9 {
             match session.answered(Ok(state("ADDING_TO_IPFS")), Duration::ZERO) {
@@ -251,24 +257,33 @@ mod tests {
     fn a_habit_is_learnt_from_sessions_that_took_longer_and_forgotten_slowly() {
         let millis = Duration::from_millis;
         let mut habit = Habit::default();
-        assert_eq!([1, 500].map(|files| habit.first_wait(files, 0)), [SHORTEST_WAIT, Duration::from_micros(28_125)]);
+        let wait = |habit: Habit, files, bytes| habit.first_wait(files, bytes, Duration::ZERO);
+        assert_eq!([1, 500].map(|files| wait(habit, files, 0)), [SHORTEST_WAIT, Duration::from_micros(28_125)]);
         // What took longer than was thought is waited for from then on, in its proportion.
         habit.learn(100, 0, millis(80), 3);
-        assert_eq!([100, 50, 1].map(|files| habit.first_wait(files, 0)), [millis(90), millis(45), SHORTEST_WAIT]);
+        assert_eq!([100, 50, 1].map(|files| wait(habit, files, 0)), [millis(90), millis(45), SHORTEST_WAIT]);
         // One that took less, and was asked about twice for all that, makes it no shorter.
         habit.learn(100, 0, millis(40), 2);
-        assert_eq!(habit.first_wait(100, 0), millis(90));
+        assert_eq!(wait(habit, 100, 0), millis(90));
         // Bytes take their time as well.
-        assert_eq!(habit.first_wait(2, 48 * 65_536), millis(45));
+        assert_eq!(wait(habit, 2, 48 * 65_536), millis(45));
         let mut waits = Vec::new();
         for _ in 0..60 {
-            habit.learn(100, 0, habit.first_wait(100, 0), 1);
-            waits.push(habit.first_wait(100, 0));
+            habit.learn(100, 0, wait(habit, 100, 0), 1);
+            waits.push(wait(habit, 100, 0));
         }
         assert!(waits.is_sorted_by(|one, next| one >= next) && waits[59] == SHORTEST_WAIT, "{waits:?}");
         assert!(waits[10] > millis(40), "forgotten too fast: {waits:?}");
         habit.learn(1, 0, Duration::from_secs(3600), 9);
-        assert_eq!(habit.first_wait(usize::MAX, u64::MAX), LONGEST_WAIT);
+        assert_eq!(wait(habit, usize::MAX, u64::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn where_the_way_is_long_one_asks_no_earlier_than_after_half_of_it() {
+        let millis = Duration::from_millis;
+        let wait = |round_trip| Habit::default().first_wait(1, 0, round_trip);
+        assert_eq!([1, 60, 150].map(|trip| wait(millis(trip))), [SHORTEST_WAIT, millis(30), millis(75)]);
+        assert_eq!(wait(Duration::from_secs(60)), LONGEST_FOR_A_TRIP, "what was slow may have been no trip at all");
     }
 
     // E23
@@ -299,11 +314,18 @@ mod tests {
     fn a_failure_knows_where_in_the_session_it_was() {
         let broken = || Fault::Unreachable("reset".into());
         let stage = |failure: SessionFailure| failure.stage;
-        let opens = || begin(Duration::from_secs(60), SHORTEST_WAIT);
+        let opens = || begin(Duration::from_secs(60));
         assert_eq!(opens().answered::<()>(Err(broken())).map_err(stage).err(), Some(Stage::Opening));
         let fills = || opens().answered(Ok(())).expect("opened").1;
-        assert_eq!(fills().answered(Err(broken()), Duration::ZERO).map_err(stage).err(), Some(Stage::Sending));
-        match fills().answered(Ok(()), Duration::ZERO).expect("sent").answered(Err(broken()), Duration::ZERO) {
+        assert_eq!(
+            fills().answered(Err(broken()), Duration::ZERO, SHORTEST_WAIT).map_err(stage).err(),
+            Some(Stage::Sending)
+        );
+        match fills()
+            .answered(Ok(()), Duration::ZERO, SHORTEST_WAIT)
+            .expect("sent")
+            .answered(Err(broken()), Duration::ZERO)
+        {
             Asked::Ended(Err(failure)) => assert_eq!(failure.stage, Stage::Waiting),
             other => panic!("{other:?}"),
         }

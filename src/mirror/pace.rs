@@ -43,7 +43,8 @@ impl GateFacts {
 }
 
 /// The rules of the gate that all requests pass. Open while dStor answers; closed for a while when it does not, and then
-/// one request goes ahead alone to see. How many may be under way at a time shrinks by halves and grows by ones.
+/// one request goes ahead alone to see. How many may be under way at a time doubles with each answer until something
+/// fails; from then on it shrinks by halves and grows by ones.
 ///
 /// Times are durations since any fixed moment of a clock that never goes back; the caller brings them.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub struct Pace {
     limit: usize,
     /// Up to here the limit grows with each answer. From here on, where it failed before, with as many as it is.
     regain: usize,
+    /// Whether nothing failed yet: each answer doubles the limit, as there is nothing to be careful about but a start.
+    is_unhurt: bool,
     /// Answers in a row since the limit was last changed.
     in_a_row: usize,
     in_flight: usize,
@@ -115,6 +118,7 @@ impl Pace {
             most,
             limit: most.min(AT_FIRST),
             regain: most,
+            is_unhurt: true,
             in_a_row: 0,
             in_flight: 0,
             gate: Gate::Open,
@@ -220,7 +224,9 @@ impl Pace {
             self.in_a_row = 0;
         } else if self.gate == Gate::Open && self.limit < self.most {
             self.in_a_row += 1;
-            if self.limit < self.regain || self.in_a_row >= self.limit {
+            if self.is_unhurt {
+                self.limit = self.limit.saturating_mul(2).min(self.most);
+            } else if self.limit < self.regain || self.in_a_row >= self.limit {
                 self.limit += 1;
                 self.in_a_row = 0;
             }
@@ -229,6 +235,7 @@ impl Pace {
 
     fn fail(&mut self, ticket: &Ticket, fault: &Fault, now: Duration, chance: f64) -> Duration {
         self.in_a_row = 0;
+        self.is_unhurt = false;
         self.last_error = Some(fault.message());
         self.is_broken_off = matches!(fault, Fault::BrokenOff(_));
         self.reachable = match fault {

@@ -111,7 +111,7 @@ impl Run {
         };
         let request = match way {
             Way::Direct => Request::Direct,
-            Way::Session => Request::Open(session::begin(STALL, FIRST_WAIT)),
+            Way::Session => Request::Open(session::begin(STALL)),
         };
         let shipment = Shipment { cargo, request, read_from: self.wall(), read: None, has_stalled: false };
         self.ask(worker, work, Box::new(shipment));
@@ -243,7 +243,7 @@ impl Run {
                     Err(failure) => self.session_ended(worker, work, cargo, Err(failure), read_from, read),
                 }
             }
-            Request::Chunk(token, fills) => match fills.answered(ended.map(drop), now) {
+            Request::Chunk(token, fills) => match fills.answered(ended.map(drop), now, FIRST_WAIT) {
                 Ok(waits) => {
                     let wait = waits.wait();
                     self.pause(worker, work, again(cargo, Request::Status(token, waits), read), wait);

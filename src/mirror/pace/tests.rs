@@ -170,7 +170,7 @@ fn credentials_are_looked_at_every_fifteen_seconds_and_say_nothing_of_the_networ
 fn a_fault_halves_what_may_be_under_way_and_answers_win_it_back_one_by_one() {
     let mut pace = Pace::new(16);
     assert_eq!(pace.in_flight_limit(), 4);
-    go_well(&mut pace, 12, seconds(0));
+    go_well(&mut pace, 2, seconds(0));
     assert_eq!(pace.in_flight_limit(), 16, "nothing failed yet: quickly to all of them");
     go_well(&mut pace, 100, seconds(0));
     assert_eq!(pace.in_flight_limit(), 16);
