@@ -42,6 +42,12 @@ async fn a_pause_holds_over_restarts_and_ends_by_itself() {
     let said = world.run(&["pause", "--for", "1h"]);
     assert_eq!(said.code, 3, "{}", said.stderr);
     assert!(said.stderr.contains("the agent is not running; this takes effect when one starts"), "{}", said.stderr);
+    let mirror = world.mirror();
+    let mirror = mirror.to_str().expect("UTF-8");
+    for word in [["root", "accept", mirror].as_slice(), &["accept", mirror], &["retry"], &["rescan"]] {
+        let said = world.run(word);
+        assert!(said.code == 3 && said.stderr.contains("this takes effect when one starts"), "{word:?}: {said:?}");
+    }
     world.write("f", "1");
     let agent = world.start();
     world.until("the first scan is through", || world.status()["agent"]["state"] == "running").await;

@@ -237,8 +237,8 @@ async fn a_ledger_of_an_older_version_is_read_as_it_is_and_brought_up_where_no_a
                  DROP TABLE unrecorded; DROP TABLE allowances;
                  DROP INDEX reasons_secret; DROP TABLE sealing; DROP TABLE sealed_manifests;
                  DROP TRIGGER mirror_sealed; DROP TRIGGER sealed_file_in; DROP TRIGGER sealed_file_out;
-                 DROP TRIGGER sealed_file_was; DROP TRIGGER sealed_file_is; DROP TRIGGER sealed_change_in;
-                 DROP TRIGGER sealed_change_out; DELETE FROM counts WHERE slot = 7;
+                 DROP TRIGGER sealed_file_was; DROP TRIGGER sealed_file_is; DROP TRIGGER change_over_file;
+                 DROP TRIGGER change_off_file; DELETE FROM counts WHERE slot = 7;
                  ALTER TABLE files DROP COLUMN sealed_size; ALTER TABLE files DROP COLUMN sealed_blake3;
                  DROP TABLE name_keys; ALTER TABLE files DROP COLUMN pseudonym;
                  ALTER TABLE directories ADD COLUMN remote TEXT;

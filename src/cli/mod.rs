@@ -31,6 +31,7 @@ mod setup;
 mod signals;
 mod status;
 mod steer;
+mod suggest;
 mod sync;
 mod verify;
 mod wait;
@@ -44,10 +45,12 @@ use args::{Arguments, Command, ConfigCommand, KeyCommand, ManifestCommand, RootC
 pub use exit::Exit;
 use exit::Failure;
 use output::Output;
+use suggest::Suggestions;
 
 /// Runs the command line `arguments`, the program's name first, and returns the process's exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let given: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&given) {
         Ok(arguments) => arguments,
         Err(error) => {
             output::usage(&error);
@@ -56,7 +59,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     hide_memory();
-    let output = Output::new(arguments.global.color);
+    let output = Output::new(arguments.global.color, Suggestions::of(&arguments.global, &given));
     match dispatch(arguments, &output) {
         Ok(Exit::Fine) if output.is_cut() => {
             output.note("error: the answer could not be written to the end; is the disk full?");

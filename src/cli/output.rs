@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Color;
 use super::exit::Failure;
+use super::suggest::Suggestions;
 use crate::wording::shown;
 
 /// How often a bar is drawn though nothing moved.
@@ -17,6 +18,7 @@ const BETWEEN_TICKS: Duration = Duration::from_millis(200);
 /// Where results and messages go, and whether in colour.
 pub(super) struct Output {
     color: Color,
+    suggestions: Suggestions,
     /// Whether some of the answer could not be written, for another reason than that nobody reads on.
     is_cut: AtomicBool,
 }
@@ -32,16 +34,21 @@ pub(super) enum Tone {
 }
 
 impl Output {
-    pub(super) fn new(color: Color) -> Self {
-        Self { color, is_cut: AtomicBool::new(false) }
+    pub(super) fn new(color: Color, suggestions: Suggestions) -> Self {
+        Self { color, suggestions, is_cut: AtomicBool::new(false) }
     }
 
     /// A line of the answer. A reader who has gone is no fault (F14).
     pub(super) fn line(&self, line: impl Display) {
-        self.line_if_read(line);
+        self.line_if_read(self.suggestions.told(&line));
     }
 
-    /// A line of the answer; `false` if nobody reads on.
+    /// Text as [`line`](Self::line) and [`note`](Self::note) print it, with the commands that it suggests about the same agent.
+    pub(super) fn suggested(&self, text: impl Display) -> String {
+        self.suggestions.told(&text).to_string()
+    }
+
+    /// A line of the answer as it is, such as one with a file's name; `false` if nobody reads on.
     pub(super) fn line_if_read(&self, line: impl Display) -> bool {
         let written = writeln!(std::io::stdout().lock(), "{line}");
         if written.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe) {
@@ -72,7 +79,7 @@ impl Output {
 
     /// A line about the answer.
     pub(super) fn note(&self, line: impl Display) {
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        let _ = writeln!(std::io::stderr().lock(), "{}", self.suggestions.told(&line));
     }
 
     /// A question, at whose end the answer is typed.

@@ -69,7 +69,7 @@ pub(super) fn retry(global: &Global, command: &Retry, output: &Output) -> Result
 }
 
 /// Leaves a word, and says so if nobody is there to hear it.
-fn tell(
+pub(super) fn tell(
     global: &Global,
     which: &Which,
     output: &Output,

@@ -95,7 +95,7 @@ fn print_if_new(
         }
     };
     *before = Some(now);
-    Ok(output.line_if_read(text))
+    Ok(output.line_if_read(output.suggested(text)))
 }
 
 /// The terminal's other screen, as long as it is shown: what was there comes back.
@@ -113,7 +113,8 @@ impl<'a> Screen<'a> {
     /// Draws the lines, as far as they fit; `false` if the terminal is gone.
     fn draw(&mut self, lines: &[String]) -> bool {
         let (columns, rows) = size();
-        let frame = frame(lines, columns, rows);
+        let lines: Vec<String> = lines.iter().map(|line| self.output.suggested(line)).collect();
+        let frame = frame(&lines, columns, rows);
         if frame == self.drawn {
             return true;
         }
