@@ -46,14 +46,14 @@ fn restore(world: &World, arguments: &[&str]) -> (BTreeMap<String, String>, Valu
 
 /// A regular file, as far as restoring knows of it.
 #[derive(PartialEq, Eq, Debug)]
-struct Found {
+pub(crate) struct Found {
     content: Vec<u8>,
     mode: u32,
     mtime: (i64, i64),
 }
 
 /// All regular files below a directory, by their path. What gets its name from a restore while this looks may be left out.
-fn tree(top: &Path) -> BTreeMap<Vec<u8>, Found> {
+pub(crate) fn tree(top: &Path) -> BTreeMap<Vec<u8>, Found> {
     let mut files = BTreeMap::new();
     let mut dirs = vec![top.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -81,7 +81,7 @@ fn unless_gone<T>(looked: std::io::Result<T>) -> Option<T> {
 }
 
 /// Whether a directory holds files on their way, or that were once.
-fn has_parts(top: &Path) -> bool {
+pub(crate) fn has_parts(top: &Path) -> bool {
     tree(top).keys().any(|path| path.windows(17).any(|window| window == b".dstor-sync-part-"))
 }
 

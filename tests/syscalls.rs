@@ -4,6 +4,7 @@
 //! strace counts by thread and call. How many points and from which on: `SYSCALL_POINTS` (a number, or `all`),
 //! `SYSCALL_SEED`.
 
+mod back;
 mod first;
 mod scripts;
 mod strace;
@@ -90,6 +91,8 @@ const FAILURES: [(&str, &[&str]); 4] = [
 /// Those that are made again when a signal interrupts them, and nobody notices. Writes to disk that are cut short SQLite
 /// gives up, and a connection is made anew.
 const MADE_AGAIN: [&str; 7] = ["read", "write", "pread64", "pwrite64", "openat", "openat2", "flock"];
+/// From which point on points are chosen.
+const SEED: &str = "SYSCALL_SEED";
 /// Points, if nothing else is asked for; some more than have to be met, as no two runs make the same calls.
 const POINTS: usize = 240;
 const MUST_MEET: usize = 200;
@@ -148,7 +151,7 @@ async fn a_call_that_fails_is_told_or_got_over_and_nothing_is_lost() {
 
 /// Runs the scripts with each of these blows at every nth call, or some of them, evenly chosen.
 async fn strike(what: &str, blows: Vec<(&'static str, Blow)>, misbehaved: fn(&Strike, &Ran) -> Option<String>) {
-    let seed = std::env::var("SYSCALL_SEED").ok().map(|text| text.parse().expect("a number"));
+    let seed = std::env::var(SEED).ok().map(|text| text.parse().expect("a number"));
     let seed: usize = seed.unwrap_or_else(|| fastrand::usize(..1_000_000));
     let begun = Instant::now();
     let calls: BTreeSet<&str> = blows.iter().map(|(call, _)| *call).collect();

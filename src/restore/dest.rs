@@ -6,6 +6,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, TryLockError};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -64,18 +65,21 @@ pub struct Dest {
 /// each time it is opened would cost more than all of its files; forgetting some costs that once.
 #[derive(Debug, Default)]
 struct Swept {
-    inodes: HashSet<(u64, u64)>,
+    /// By their path as well: some file systems give a number to several.
+    dirs: HashSet<(u64, u64, u64)>,
 }
 
 impl Swept {
     /// Whether this is the first time it is opened.
-    fn is_new(&mut self, dir: &OwnedFd) -> bool {
+    fn is_new(&mut self, dir: &OwnedFd, path: &MirrorPath) -> bool {
         let Ok(stat) = rustix::fs::fstat(dir) else { return true };
-        if self.inodes.len() >= REMEMBERED {
-            self.inodes.clear();
+        if self.dirs.len() >= REMEMBERED {
+            self.dirs.clear();
         }
+        let mut hash = DefaultHasher::new();
+        path.hash(&mut hash);
         #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "signed and narrower on macOS")]
-        self.inodes.insert((stat.st_dev as u64, stat.st_ino as u64))
+        self.dirs.insert((stat.st_dev as u64, stat.st_ino as u64, hash.finish()))
     }
 }
 
@@ -225,7 +229,7 @@ impl Dest {
             Some(errno) => errno.into(),
             None => NoEntry::Io(error),
         })?);
-        if self.swept.lock().unwrap_or_else(PoisonError::into_inner).is_new(&fd) {
+        if self.swept.lock().unwrap_or_else(PoisonError::into_inner).is_new(&fd, dir) {
             // What cannot be removed is in nobody's way.
             let _ = sweep(&fd);
         }

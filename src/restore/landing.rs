@@ -67,6 +67,13 @@ pub(super) struct Whole {
     held: Held,
 }
 
+impl Whole {
+    /// Whether it is an open file.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.held, Held::Disk(_))
+    }
+}
+
 /// Where its bytes are.
 enum Held {
     Disk(Part),

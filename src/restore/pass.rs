@@ -25,6 +25,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Files that are looked for on the disk together: each alone would be handed to a thread and back.
 const GLANCED_AT: usize = 64;
+/// Of files that lie on the disk already, so many: each is open until it has its name, and some systems give a program 256.
+const OPEN_TOGETHER: usize = 64;
 /// So many files, or bytes, get their names together, or what there is after so long: having the disk hold them costs as much
 /// for one as for all, and a large file on its way must not keep the small ones from it.
 const TOGETHER: (usize, u64, Duration) = (128, 64 << 20, Duration::from_millis(500));
@@ -94,6 +96,7 @@ struct Ended {
 struct Nameless {
     files: Vec<Whole>,
     bytes: u64,
+    open: usize,
     /// When the first of them came.
     since: Option<Instant>,
 }
@@ -101,6 +104,7 @@ struct Nameless {
 impl Nameless {
     fn add(&mut self, whole: Whole) {
         self.bytes += whole.bytes;
+        self.open += usize::from(whole.is_open());
         self.files.push(whole);
         self.since.get_or_insert_with(Instant::now);
     }
@@ -110,7 +114,7 @@ impl Nameless {
     }
 
     fn is_enough(&self) -> bool {
-        self.files.len() >= TOGETHER.0 || self.bytes >= TOGETHER.1
+        self.files.len() >= TOGETHER.0 || self.bytes >= TOGETHER.1 || self.open >= OPEN_TOGETHER
     }
 
     /// Whether they get them now; `is_all`: no more will come.
@@ -140,6 +144,9 @@ impl Pass<'_> {
         let (mut summary, mut come, mut is_listed) = (Summary::default(), Vec::new(), false);
         let mut nameless = Nameless::default();
         loop {
+            if placing.is_empty() && nameless.is_due(false) {
+                placing.push(place(&self.dest, nameless.take()));
+            }
             let is_looked_at = is_listed && glancing.is_empty();
             // What is whole must not become more without bound where the disk is slower than the network.
             while !nameless.is_enough() && under_way.len() < self.at_a_time {
