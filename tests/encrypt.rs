@@ -151,13 +151,28 @@ async fn what_was_stored_before_stays_as_it_is_until_it_changes_and_that_is_told
     assert_eq!(world.sent(), sent, "sent again, and nobody asked");
     assert_eq!(world.status()["encrypt"]["recipients"], serde_json::json!([one, two]));
 
+    // Where someone asks for it, it is sent: what is in the open, and what only the first of them could read.
+    let (old, changed) = (hash_of(&world, "old"), hash_of(&world, "changes"));
+    let said = world.run(&["retry", "--unencrypted"]);
+    assert!(said.code == 3 && said.stdout.contains(": 1 file will be sent again, encrypted"), "{said:?}");
+    sync(&world);
+    assert_eq!(world.ls()["old"]["encrypted"], true);
+    assert!(hash_of(&world, "old") != old && hash_of(&world, "changes") == changed);
+    assert!(world.run(&["retry", "--unencrypted"]).stdout.contains(": nothing is stored unencrypted"));
+    let said = world.run(&["retry".as_ref(), "--stored".as_ref(), world.path("changes").as_os_str()]);
+    assert!(said.stdout.contains(": 1 file will be sent again\n"), "{said:?}");
+    sync(&world);
+    assert_ne!(hash_of(&world, "changes"), changed);
+
     // Turned off, that is told as well.
     encrypt_to(&mut world, &[]);
     world.write("new", "in the open");
     sync(&world);
     assert_eq!(world.ls()["new"]["encrypted"], false);
     let told = world.run(&["status"]).stdout;
-    assert!(told.contains("1 of them encrypted; new files are not"), "{told}");
+    assert!(told.contains("2 of them encrypted; new files are not"), "{told}");
+    let said = world.run(&["retry", "--unencrypted"]);
+    assert!(said.code == 1 && said.stderr.contains("no file is encrypted now"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,7 +44,8 @@ async fn a_pause_holds_over_restarts_and_ends_by_itself() {
     assert!(said.stderr.contains("the agent is not running; this takes effect when one starts"), "{}", said.stderr);
     let mirror = world.mirror();
     let mirror = mirror.to_str().expect("UTF-8");
-    for word in [["root", "accept", mirror].as_slice(), &["accept", mirror], &["retry"], &["rescan"]] {
+    assert_eq!(world.run(&["accept", mirror]).code, 1, "nothing is held");
+    for word in [["root", "accept", mirror].as_slice(), &["retry"], &["rescan"]] {
         let said = world.run(word);
         assert!(said.code == 3 && said.stderr.contains("this takes effect when one starts"), "{word:?}: {said:?}");
     }

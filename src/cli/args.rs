@@ -223,7 +223,9 @@ pub(super) enum Command {
     ///
     /// Files that were given up are tried again without a change; what waits after a failure waits no longer, and dStor is
     /// asked at once.
-    #[command(after_help = "Examples:\n  dstor-sync retry\n  dstor-sync retry ~/Documents/taxes")]
+    #[command(
+        after_help = "Examples:\n  dstor-sync retry ~/Documents/taxes\n  dstor-sync retry --unencrypted     after encryption was turned on"
+    )]
     Retry(Retry),
     /// Compare every mirror with the ledger, now
     #[command(after_help = "Examples:\n  dstor-sync rescan\n  dstor-sync rescan && dstor-sync wait")]

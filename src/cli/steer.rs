@@ -51,16 +51,29 @@ pub(super) fn retry(global: &Global, command: &Retry, output: &Output) -> Result
         if command.paths.is_empty() {
             wanted.extend(mirrors.iter().map(|mirror| (mirror.id, MirrorPath::top(), shown(&mirror.settings.path))));
         }
+        if command.unencrypted && ledger.sealing()?.is_empty() {
+            return Err(Failure::new(Exit::Attention, "no file is encrypted now, so they would go as they are again")
+                .with_hint("name recipients under [encrypt], and start the agent or have it read its configuration"));
+        }
+        let (none, again) = match (command.unencrypted, command.stored) {
+            (true, _) => ("is stored unencrypted", "sent again, encrypted"),
+            (_, true) => ("is stored", "sent again"),
+            _ => ("failed", "tried again"),
+        };
         let mut exit = Exit::Fine;
         for (mirror, below, name) in wanted {
-            let tried = ledger.retry(mirror, &below, Clock.now())?;
+            let tried = if command.unencrypted || command.stored {
+                ledger.send_stored_again(mirror, &below, command.unencrypted, Clock.now())?
+            } else {
+                ledger.retry(mirror, &below, Clock.now())?
+            };
             match tried {
-                0 if command.paths.is_empty() => output.line(format_args!("`{name}`: nothing failed")),
+                0 if command.paths.is_empty() => output.line(format_args!("`{name}`: nothing {none}")),
                 0 => {
-                    output.note(format_args!("`{name}`: nothing there failed"));
+                    output.note(format_args!("`{name}`: nothing there {none}"));
                     exit = Exit::Attention;
                 }
-                tried => output.line(format_args!("`{name}`: {} will be tried again", files(tried))),
+                tried => output.line(format_args!("`{name}`: {} will be {again}", files(tried))),
             }
         }
         ledger.ask_at_once()?;
@@ -82,7 +95,8 @@ pub(super) fn tell(
         return Err(LedgerError::Older(path).into());
     }
     let exit = word(&ledger)?;
-    if AgentLock::is_held(&state_dir) {
+    // What could not be done takes effect nowhere.
+    if exit != Exit::Fine || AgentLock::is_held(&state_dir) {
         return Ok(exit);
     }
     output.note("note: the agent is not running; this takes effect when one starts");

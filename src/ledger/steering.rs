@@ -82,6 +82,59 @@ impl Ledger {
         Ok(tried)
     }
 
+    /// Has files at and below a path that dStor stored sent again, though nothing changed: all, or those that it holds
+    /// unencrypted; returns how many. They go as files go now, as after a change of whom they are encrypted to.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub fn send_stored_again(
+        &self,
+        mirror: MirrorId,
+        path: &MirrorPath,
+        unencrypted_only: bool,
+        now: Millis,
+    ) -> Result<u64, LedgerError> {
+        let below = at_and_below(path);
+        let mut sent = self.send_stored_again_where(
+            &format!("directory_id IN ({below})"),
+            (mirror.0, path.as_bytes()),
+            unencrypted_only,
+            now,
+        )?;
+        if let Some((parent, name)) = path.split()
+            && let Some(directory) = self.known_directory(mirror, &parent)?
+        {
+            sent += self.send_stored_again_where(
+                "directory_id = ?1 AND name = ?2",
+                (directory, name),
+                unencrypted_only,
+                now,
+            )?;
+        }
+        Ok(sent)
+    }
+
+    fn send_stored_again_where(
+        &self,
+        which: &str,
+        (first, second): (i64, &[u8]),
+        unencrypted_only: bool,
+        now: Millis,
+    ) -> Result<u64, LedgerError> {
+        // Sent, not compared, as where dStor may hold another version. A change that is held stays so.
+        let pushed = self
+            .db
+            .prepare(&format!(
+                "INSERT INTO changes (directory_id, name, size, since, due_at, unsure)
+                 SELECT directory_id, name, size, ?3, 0, 1 FROM files
+                 WHERE {which} AND state = 0 AND (NOT ?4 OR sealed_size IS NULL)
+                 ON CONFLICT DO UPDATE SET generation = generation + 1, unsure = 1,
+                   due_at = iif(due_at = {HELD}, due_at, 0)"
+            ))?
+            .execute((first, second, now, unencrypted_only))?;
+        Ok(pushed as u64)
+    }
+
     /// Has those tried again that were given up because dStor broke off their upload, and that before `before`; returns how
     /// many. Their version may pass by now: it was never refused.
     ///

@@ -51,6 +51,12 @@ pub(in crate::cli) struct Retry {
     /// Files, or directories with all below them; none: everything
     #[arg(value_name = "PATH")]
     pub(in crate::cli) paths: Vec<PathBuf>,
+    /// Send again what is stored unencrypted, after encryption was turned on
+    #[arg(long)]
+    pub(in crate::cli) unencrypted: bool,
+    /// Send again everything that is stored, as after the recipients of encryption changed
+    #[arg(long, conflicts_with = "unencrypted")]
+    pub(in crate::cli) stored: bool,
     #[command(flatten)]
     pub(in crate::cli) which: Which,
 }
