@@ -354,6 +354,24 @@ async fn a_mirror_that_is_gone_closed_or_another_one_is_told_of() {
     assert!(found.told("mirror").contains("cannot be opened"), "{}", found.told("mirror"));
 }
 
+// A13
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_whose_file_system_hangs_is_told_of() {
+    let mut world = World::new().await;
+    let share = Mount { at: world.base().join("share") };
+    fs::create_dir(&share.at).expect("made");
+    let another = format!("\n[[mirror]]\npath = \"{}\"\nremote = \"Share\"\n", share.at.display());
+    world.set_config(world.config().to_owned() + &another);
+    let Some(silent) = share.hanging() else {
+        crate::world::tell("not tried: this user may not mount");
+        return;
+    };
+    let found = examine(&world, &["--offline"]);
+    drop(silent);
+    found.assert_bad(&["config"], 78);
+    assert!(found.told("config").contains("does not answer"), "{}", found.told("config"));
+}
+
 fn ctime(path: &Path) -> (i64, i64) {
     use std::os::unix::fs::MetadataExt as _;
     let found = path.metadata().expect("there");

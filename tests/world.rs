@@ -369,6 +369,16 @@ pub(crate) fn private(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("made private");
 }
 
+/// Who should answer for a file system, and does not. At its end the file system ends with it.
+pub(crate) struct Silent(Child);
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A place where something may be mounted; unmounted at the end of the test.
 pub(crate) struct Mount {
     pub(crate) at: PathBuf,
@@ -392,6 +402,19 @@ impl Mount {
         make.args(["-q", "-t", "ext4", "-I", "128"]).arg(image);
         let is_made = make.output().is_ok_and(|output| output.status.success());
         is_made && self.mount(&["-o".as_ref(), "loop".as_ref(), image.as_os_str()])
+    }
+
+    /// Mounts a file system there whose server says nothing, as long as what it gives is there; `None` if this user may not.
+    pub(crate) fn hanging(&self) -> Option<Silent> {
+        let mount = "exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 silent \"$0\" \
+                     && echo mounted && exec sleep 1000";
+        let mut server = Command::new("sh");
+        server.args(["-c", mount]).arg(&self.at).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = Silent(server.spawn().expect("started"));
+        let mut said = String::new();
+        let out = server.0.stdout.take().expect("piped");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut said).expect("read");
+        (said == "mounted\n").then_some(server)
     }
 
     fn mount(&self, what: &[&std::ffi::OsStr]) -> bool {

@@ -1,5 +1,7 @@
 //! `doctor`: one line a check, what to do below it, and a summary.
 
+use std::time::Duration;
+
 use crate::config::{self, Config, Environment};
 use crate::doctor::{Check, Needs, Patient, Report, Verdict, examine};
 use crate::plan::LEDGER;
@@ -10,6 +12,9 @@ use super::exit::{Exit, Failure};
 use super::output::{Output, Tone};
 use super::places::{SANDBOX, overrides};
 use super::setup::runtime;
+
+/// Whoever looks at directories for longer than this waits for a file system that hangs.
+const ANSWER: Duration = Duration::from_secs(10);
 
 pub(super) fn run(global: &Global, command: &Doctor, output: &Output) -> Result<Exit, Failure> {
     let patient = patient(global, command);
@@ -40,7 +45,7 @@ fn patient(global: &Global, command: &Doctor) -> Patient {
     let only_sandbox = |base: &std::path::Path| !base.join(LEDGER).exists() && base.join(SANDBOX).join(LEDGER).exists();
     let is_sandbox = command.which.sandbox || (!named && base.as_deref().is_ok_and(only_sandbox));
     Patient {
-        config: Config::load(&overrides, &environment),
+        config: Config::load_within(ANSWER, overrides, environment.clone()),
         has_config: named,
         state_dir: base.map(|base| if is_sandbox { base.join(SANDBOX) } else { base }),
         environment,

@@ -369,6 +369,28 @@ impl Config {
         load::load(overrides, environment)
     }
 
+    /// Blocking: as [`load`](Self::load), for who tells what is wrong: it looks at the directories that are named, and one of
+    /// a share whose server is away may never answer. The thread that waits for it ends with the program.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), or if it takes longer than `longest`.
+    pub fn load_within(
+        longest: Duration,
+        overrides: Overrides,
+        environment: Environment,
+    ) -> Result<Self, ConfigErrors> {
+        let (answer, answered) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // Nobody may be waiting any more.
+            let _ = answer.send(Self::load(&overrides, &environment));
+        });
+        answered.recv_timeout(longest).unwrap_or_else(|_| {
+            let error = ConfigError::new("a directory that it names does not answer: its file system hangs");
+            let hint = "see to the server of its share and to the network, or unmount it (`umount -f`)";
+            Err(error.with_hint(hint).into())
+        })
+    }
+
     /// The defaults, without a mirror: where there is no file.
     pub(crate) fn without_file() -> Self {
         Self {
