@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::schemas::assert_as_described;
 use crate::world::World;
 
 /// A command that keeps what it is given, as a file each time; and the directory of these.
@@ -56,6 +57,10 @@ async fn a_person_is_told_once_that_a_file_failed_and_once_that_none_does_any_mo
     assert_eq!(agent.stop(), 0);
     let (problems_told, recoveries_told) = (kept(&problems), kept(&recoveries));
     assert_eq!((problems_told.len(), recoveries_told.len()), (1, 1));
+    for told in [&problems_told, &recoveries_told] {
+        assert_as_described("alert", told);
+        assert_as_described("status", &[told[0]["status"].clone()]);
+    }
     assert_eq!((&problems_told[0]["schema"], &problems_told[0]["event"]), (&1.into(), &"problem".into()));
     let failed = &problems_told[0]["status"]["problems"][0];
     assert_eq!((&failed["state"], &failed["path"]), (&"failed".into(), &world.path("bad").to_str().into()));

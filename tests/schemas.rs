@@ -106,7 +106,7 @@ fn schema(name: &str) -> Value {
 
 /// That each of these lines is as the schema says; returns how many there were.
 #[track_caller]
-fn assert_as_described(name: &str, values: &[Value]) {
+pub(crate) fn assert_as_described(name: &str, values: &[Value]) {
     assert!(!values.is_empty(), "{name} said nothing");
     let schema = schema(name);
     for value in values {
@@ -150,6 +150,19 @@ async fn what_programs_read_is_what_the_schemas_describe() {
     assert_as_described("ls", &listed);
     assert_as_described("export", &lines(&world.run(&["export", "--json"]).stdout));
     assert_as_described("verify", &lines(&world.run(&["verify", "--json", "--read"]).stdout));
+    let log = lines(&world.run(&["log", "--json"]).stdout);
+    for event in ["started", "stored", "failed", "retried", "skipped", "away"] {
+        assert!(log.iter().any(|line| line["event"] == event), "{event}: {log:?}");
+    }
+    assert_as_described("log", &log);
+    world.sandbox().behave();
+    world.misbehave("read 404 name=good");
+    let dest = world.base().join("restored");
+    let restored = lines(&world.run(&["restore".as_ref(), "--json".as_ref(), dest.as_os_str()]).stdout);
+    for result in ["restored", "missing", "not_stored"] {
+        assert!(restored.iter().any(|line| line["result"] == result), "{result}: {restored:?}");
+    }
+    assert_as_described("restore", &restored);
 
     // The check is one.
     let mut line = listed.into_iter().find(|line| line["state"] == "stored").expect("a stored file");
