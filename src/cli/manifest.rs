@@ -53,7 +53,7 @@ pub(super) fn publish(global: &Global, command: &Publish, output: &Output) -> Re
         counted(parts, "part", "parts"),
         bytes(sent_bytes)
     ));
-    output.note(format_args!(
+    output.note_as_is(format_args!(
         "hint: with this hash alone, `dstor-sync restore --from {hash} DEST{opens}` brings them back; write it down"
     ));
     if !is_proved {

@@ -59,7 +59,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     hide_memory();
-    let output = Output::new(arguments.global.color, Suggestions::of(&arguments.global, &given));
+    let suggestions = match arguments.command {
+        // What these suggest is not about an agent, or done without what was given.
+        Command::Init(_) | Command::Service { .. } => Suggestions::default(),
+        _ => Suggestions::of(&arguments.global, &given),
+    };
+    let output = Output::new(arguments.global.color, suggestions);
     match dispatch(arguments, &output) {
         Ok(Exit::Fine) if output.is_cut() => {
             output.note("error: the answer could not be written to the end; is the disk full?");

@@ -82,6 +82,11 @@ impl Output {
         let _ = writeln!(std::io::stderr().lock(), "{}", self.suggestions.told(&line));
     }
 
+    /// A line about the answer that holds anywhere, not only on this machine.
+    pub(super) fn note_as_is(&self, line: impl Display) {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    }
+
     /// A question, at whose end the answer is typed.
     pub(super) fn prompt(&self, question: impl Display) {
         let mut stderr = std::io::stderr().lock();

@@ -160,9 +160,9 @@ impl Run<'_> {
         let word = self.output.paint(&format!("{word:<10}"), tone);
         let text = format!("{word}  {}  {}", line.path.shown(), shown(why));
         match &self.bar {
-            Some(bar) => bar.suspend(|| self.output.line(text.trim_end())),
-            None => self.output.line(text.trim_end()),
-        }
+            Some(bar) => bar.suspend(|| self.output.line_if_read(text.trim_end())),
+            None => self.output.line_if_read(text.trim_end()),
+        };
     }
 
     /// Whether there was nothing to some path that was named.
