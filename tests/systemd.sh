@@ -3,7 +3,10 @@
 # whether it does what the units say. Prints a line for each step, with how long it took; ends with 1 at the first that is
 # missed, with what systemd and the agent say.
 #
-#   tests/systemd.sh [PROGRAM]        by default target/debug/dstor-sync
+#   tests/systemd.sh [PROGRAM [PACKAGE]]        by default target/debug/dstor-sync, and no package
+#
+# With a Debian package, that is installed in the container as well, its own unit started, watched, killed and hung, and the
+# package removed again.
 #
 # Needs to be root, systemd, and systemd-nspawn (Debian: systemd-container). The machine's /usr is shown read-only, all else
 # lies in memory and is gone afterwards; its network is its own. Takes about a minute.
@@ -12,6 +15,7 @@ cd "$(dirname "$0")/.."
 
 program=$(realpath "${1:-target/debug/dstor-sync}")
 [ -x "$program" ] || { echo "there is no $program; cargo build makes it" >&2; exit 1; }
+package=${2:+$(realpath "$2")}
 [ "$(id -u)" = 0 ] || { echo "only root can boot a container" >&2; exit 1; }
 command -v systemd-nspawn >/dev/null || { echo "there is no systemd-nspawn; Debian has it in systemd-container" >&2; exit 1; }
 
@@ -91,6 +95,10 @@ done
 for directory in /etc/pam.d /etc/security /etc/ssl /etc/ca-certificates; do
   [ ! -d "$directory" ] || masks+=("--bind-ro=$directory")
 done
+if [ -n "$package" ]; then
+  # What is installed goes over /usr, into memory; what is installed already, the container's own dpkg knows from here.
+  masks+=(--overlay=+/usr::/usr --bind-ro="$package":/opt/package.deb --bind-ro=/var/lib/dpkg:/opt/dpkg)
+fi
 systemd-nspawn -q -D / --volatile=yes --boot --register=no --keep-unit --private-network --console=pipe "${masks[@]}" \
   --bind-ro="$work/bin":/opt/dstor-sync </dev/null >"$work/console" 2>&1 &
 nspawn=$!
@@ -150,7 +158,7 @@ until_so 'it runs with shorter times' 30 is_at_work
 old=$(main_pid) before=$(restarts)
 inside kill -KILL "$old"
 end=$((SECONDS + 30))
-until is_at_work && [ "$(main_pid)" != "$old" ]; do [ $SECONDS -lt $end ] || miss 'it comes back after kill -9'; sleep 0.2; done
+until is_at_work && new=$(main_pid) && [ "$new" != "$old" ]; do [ $SECONDS -lt $end ] || miss 'it comes back after kill -9'; sleep 0.2; done
 inside runuser -u alice -- sh -c 'echo two >~/Documents/two'
 until_so 'it stores what is saved after that' 30 is_stored /home/alice/Documents/two
 ok "kill -9: process $old, then $(main_pid); restarts $(restarts)"
@@ -160,7 +168,7 @@ ok 'at rest for three times WatchdogSec, and not restarted'
 old=$(main_pid)
 inside kill -STOP "$old"
 end=$((SECONDS + 30))
-until is_at_work && [ "$(main_pid)" != "$old" ]; do [ $SECONDS -lt $end ] || miss 'the watchdog starts it again'; sleep 0.2; done
+until is_at_work && new=$(main_pid) && [ "$new" != "$old" ]; do [ $SECONDS -lt $end ] || miss 'the watchdog starts it again'; sleep 0.2; done
 journal | has 'Watchdog timeout' || miss 'it was not the watchdog'
 ok "kill -STOP: the watchdog ended process $old; now $(main_pid)"
 
@@ -235,6 +243,41 @@ ok "a user's own: $(tr '\n' ' ' <"$work/said")"
 as_alice dstor-sync service uninstall >/dev/null
 if as_alice dstor-sync service status >/dev/null; then miss 'it runs after uninstall'; else [ $? = 3 ] || miss 'status of none'; fi
 ok 'uninstalled: service status ends with 3'
+
+# --- the package
+if [ -n "$package" ]; then
+  unit='dstor-sync@alice.service'
+  inside mkdir -p /var/lib/dpkg
+  inside cp -a /opt/dpkg/. /var/lib/dpkg/
+  # Its groups are not those of this machine.
+  inside rm -f /var/lib/dpkg/statoverride
+  inside env DEBIAN_FRONTEND=noninteractive dpkg -i /opt/package.deb >"$work/said" 2>&1 || { cat "$work/said"; miss 'dpkg -i'; }
+  inside systemctl daemon-reload
+  [ "$(property "$unit" FragmentPath)" = /usr/lib/systemd/system/dstor-sync@.service ] || miss 'the unit of the package is not found'
+  ok "installed the package: $(inside dpkg-query -W dstor-sync | tr '\t' ' '), $(inside /usr/bin/dstor-sync --version)"
+  inside systemctl enable --now "$unit" >"$work/said" 2>&1 || { cat "$work/said"; miss 'enable --now'; }
+  [ "$(inside readlink "/proc/$(main_pid)/exe")" = /usr/bin/dstor-sync ] || miss 'it is another program'
+  inside runuser -u alice -- sh -c 'echo four >~/Documents/four'
+  until_so 'it stores what is saved' 30 is_stored /home/alice/Documents/four
+  until_so 'it is at work' 30 is_at_work
+  inside systemctl --no-pager status "$unit" | has 'Status: "in sync"' || miss 'systemctl status shows no status line'
+  journal -o json | grep '"DSTOR_PATH":"four"' | has '"DSTOR_BYTES":"5"' || miss 'no fields in the journal'
+  ok 'enabled the unit of the package; it stores what is saved, and systemctl and the journal tell of it'
+  short
+  until_so 'it runs with shorter times' 30 is_at_work
+  for blow in KILL STOP; do
+    old=$(main_pid)
+    inside kill "-$blow" "$old"
+    end=$((SECONDS + 30))
+    until is_at_work && new=$(main_pid) && [ "$new" != "$old" ]; do [ $SECONDS -lt $end ] || miss "it comes back after kill -$blow"; sleep 0.2; done
+    ok "kill -$blow: process $old, then $(main_pid)"
+  done
+  inside systemctl disable --now "$unit" >"$work/said" 2>&1
+  [ "$(property "$unit" Result)" = success ] || miss "stopped: $(property "$unit" Result)"
+  inside dpkg -r dstor-sync >"$work/said" 2>&1 || { cat "$work/said"; miss 'dpkg -r'; }
+  inside test ! -e /usr/bin/dstor-sync -a -s /var/lib/dstor-sync/alice/ledger.db || miss 'the package is not gone, or its ledger is'
+  ok 'stopped in order, and removed the package; the ledger is where it was'
+fi
 
 inside systemctl poweroff || true
 wait "$nspawn" || true
