@@ -1,12 +1,14 @@
 //! A real tree into a sandbox and back: `cargo bench --bench tree -- DIR`.
 //!
 //! Makes one pass over DIR, reads every file back by its link, compares it with the one on disk, makes a second pass that
-//! has nothing to do, and prints what it saw. Exits with 1 if anything differs.
+//! has nothing to do, and prints what it saw. Then it has the list of all files stored, loses the ledger, the configuration
+//! and the key, brings everything back by the hash of that list alone, and compares content, modes and times; where there
+//! is restic, that does the same beside it. Exits with 1 if anything differs.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dstor_sync::sandbox::{Options, Phase, Sandbox};
 
@@ -69,7 +71,79 @@ async fn main() -> ExitCode {
     }
     let on_disk = regular_files(&tree);
     println!("read back     {files} files, {bytes} bytes, {wrong} differ; on disk {on_disk} regular files");
-    if wrong == 0 && more == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let back = restored(&tree, scratch.path(), &sandbox);
+    if wrong == 0 && more == 0 && back { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Brings the tree back on a machine that knows nothing but a hash, and compares. Returns whether all of it is as it was.
+fn restored(tree: &Path, scratch: &Path, sandbox: &Sandbox) -> bool {
+    let published = program(scratch, sandbox).args(["manifest", "publish"]).output().expect("published");
+    let list = String::from_utf8(published.stdout).expect("UTF-8").trim().to_owned();
+    std::fs::remove_dir_all(scratch.join("state")).expect("removed");
+    let dest = scratch.join("restored");
+    let mut restore = program(&scratch.join("new machine"), sandbox);
+    let ran = run(restore.env_remove("DSTOR_API_KEY").args(["--quiet", "restore", "--from", &list]).arg(&dest));
+    println!(
+        "restored      {:.1} s, peak memory {} KiB, by the hash alone: {}",
+        ran.took.as_secs_f64(),
+        ran.peak_kib,
+        ran.last_line
+    );
+    let is_same = compare(tree, &dest);
+    let repository = scratch.join("restic");
+    let restic = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = Command::new("restic");
+        command.env("RESTIC_PASSWORD", "none").env("XDG_CACHE_HOME", scratch.join("cache"));
+        command.arg("--quiet").arg("--repo").arg(&repository).args(arguments);
+        command
+    };
+    if restic(&["init".as_ref()]).status().is_ok_and(|status| status.success()) {
+        let backed_up = restic(&["backup".as_ref(), tree.as_os_str()]).status().expect("ran");
+        assert!(backed_up.success(), "restic keeps nothing");
+        let dest = scratch.join("restic restored");
+        let ran = run(&mut restic(&["restore".as_ref(), "latest".as_ref(), "--target".as_ref(), dest.as_os_str()]));
+        println!(
+            "restic        {:.1} s, peak memory {} KiB, to restore the same",
+            ran.took.as_secs_f64(),
+            ran.peak_kib
+        );
+    }
+    is_same
+}
+
+/// Whether each file that was brought back is as it was; and tells how many are not there, such as links.
+fn compare(tree: &Path, dest: &Path) -> bool {
+    let diff = Command::new("diff").args(["--recursive", "--no-dereference", "--brief"]).args([tree, dest]).output();
+    let said = String::from_utf8_lossy(&diff.expect("compared").stdout).into_owned();
+    let only_here = format!("Only in {}", tree.display());
+    let (absent, wrong): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with(&only_here));
+    let (mut files, mut undressed, mut dirs) = (0_u64, 0_u64, vec![dest.to_owned()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).expect("read").flatten() {
+            let (path, kind) = (entry.path(), entry.file_type().expect("its kind"));
+            if kind.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            files += 1;
+            let before = tree.join(path.strip_prefix(dest).expect("below it"));
+            undressed += u64::from(dress(&before) != dress(&path));
+        }
+    }
+    println!(
+        "compared      {files} files: {} differ by `diff -r`, {undressed} in mode or time; not there: {} (no files, or held)",
+        wrong.len(),
+        absent.len()
+    );
+    wrong.iter().chain(&absent).take(10).for_each(|line| println!("              {line}"));
+    wrong.is_empty() && undressed == 0
+}
+
+/// Permissions and time of a file.
+fn dress(path: &Path) -> Option<(u32, SystemTime)> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let found = path.symlink_metadata().ok()?;
+    Some((found.permissions().mode() & 0o777, found.modified().ok()?))
 }
 
 fn program(scratch: &Path, sandbox: &Sandbox) -> Command {
@@ -84,9 +158,12 @@ fn program(scratch: &Path, sandbox: &Sandbox) -> Command {
 }
 
 fn pass(tree: &Path, scratch: &Path, sandbox: &Sandbox) -> Run {
+    run(program(scratch, sandbox).args(["--quiet", "sync"]).arg(tree))
+}
+
+fn run(command: &mut Command) -> Run {
     let begun = Instant::now();
-    let mut child =
-        program(scratch, sandbox).args(["--quiet", "sync"]).arg(tree).stdout(Stdio::piped()).spawn().expect("started");
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
     let mut peak_kib = 0;
     tokio::task::block_in_place(|| {
         while child.try_wait().expect("waited").is_none() {
