@@ -253,7 +253,8 @@ if [ -n "$package" ]; then
   inside rm -f /var/lib/dpkg/statoverride
   inside env DEBIAN_FRONTEND=noninteractive dpkg -i /opt/package.deb >"$work/said" 2>&1 || { cat "$work/said"; miss 'dpkg -i'; }
   inside systemctl daemon-reload
-  [ "$(property "$unit" FragmentPath)" = /usr/lib/systemd/system/dstor-sync@.service ] || miss 'the unit of the package is not found'
+  found=$(property "$unit" FragmentPath)
+  [[ $found = */lib/systemd/system/dstor-sync@.service ]] || miss "the unit of the package is not found, but $found"
   ok "installed the package: $(inside dpkg-query -W dstor-sync | tr '\t' ' '), $(inside /usr/bin/dstor-sync --version)"
   inside systemctl enable --now "$unit" >"$work/said" 2>&1 || { cat "$work/said"; miss 'enable --now'; }
   [ "$(inside readlink "/proc/$(main_pid)/exe")" = /usr/bin/dstor-sync ] || miss 'it is another program'
