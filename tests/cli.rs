@@ -9,6 +9,21 @@ use dstor_sync::sandbox::Phase;
 
 use crate::world::{World, said};
 
+#[test]
+fn without_a_home_each_command_says_what_it_needs_and_how_to_name_it() {
+    let all = "run;run d;sync d;sync --sandbox d;status;ls;log;why f;wait;verify;restore d;export --json;config check;\
+               config show;manifest publish;login;logout;pause;resume;rescan;retry;accept f;root accept d;sandbox;init d";
+    for line in all.split(';') {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dstor-sync"));
+        command.args(line.split(' ')).env_clear().env("PATH", "/usr/bin:/bin").stdin(std::process::Stdio::null());
+        let said = crate::world::said(command);
+        assert_eq!(said.code, 78, "{line}: {said:?}");
+        let is_clear =
+            said.stderr.contains("there is no home directory") && said.stderr.contains("hint: set HOME, or name");
+        assert!(is_clear && said.stdout.is_empty(), "{line}: {said:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_pass_stores_everything_and_says_so() {
     let world = World::new().await;

@@ -12,9 +12,11 @@ use dstor_sync::ledger::{EntryState, Ledger, MirrorSettings, Push, Urgency};
 use dstor_sync::local::{Look, OpenRoot, Reading, Tree as _};
 use dstor_sync::mirror::{CidBuilder, Decision, MirrorPath, Observed, Placement, Policy, RemoteDir, State, decide};
 use dstor_sync::sandbox::Phase;
+use dstor_sync::seal::Identities;
 use dstor_sync::upload::{Clock, Errand, Next, Patience};
 use fastrand::Rng;
 use rustix::process::Signal;
+use secrecy::ExposeSecret as _;
 
 use crate::truth::{Truth, entries};
 use crate::world::{Mount, World, tell};
@@ -66,13 +68,25 @@ fn version(number: u64, bytes: usize) -> Vec<u8> {
 // B1, B2, P1: `REWRITTEN_UPLOADS`
 #[tokio::test(flavor = "multi_thread")]
 async fn of_files_that_are_rewritten_while_they_upload_no_mixture_is_stored() {
+    rewritten(number("REWRITTEN_UPLOADS", 2_000) as u64, None).await;
+}
+
+// B1, B2, P1: a tenth of `REWRITTEN_UPLOADS`. What is encrypted is read otherwise, and torn by the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_files_that_are_encrypted_and_rewritten_while_they_upload_no_mixture_is_stored() {
+    let key = Identities::generate("now");
+    let identities = Identities::parse(key.file.expose_secret()).expect("a key");
+    rewritten(number("REWRITTEN_UPLOADS", 2_000) as u64 / 10, Some((&identities, &key.recipient))).await;
+}
+
+async fn rewritten(uploads: u64, encrypted: Option<(&Identities, &str)>) {
     const FILES: usize = 12;
     // Two are larger than all buffers on the way: those are read as slowly as they are sent.
     let bytes = |file: usize| if file < 2 { 4_000_000 } else { 320_000 };
-    let uploads = number("REWRITTEN_UPLOADS", 2_000) as u64;
     let mut world = World::with("", "workers = 6").await;
     let patient = world.config().replace("settle = \"100ms\"", "settle = \"30ms\"");
-    world.set_config(patient.replace("max_delay = \"2s\"", "max_delay = \"5m\""));
+    let encrypt = encrypted.map_or_else(String::new, |(_, to)| format!("\n[encrypt]\nrecipients = [\"{to}\"]\n"));
+    world.set_config(patient.replace("max_delay = \"2s\"", "max_delay = \"5m\"") + &encrypt);
     for at in 0..FILES {
         world.write(&format!("f{at}"), version(at as u64, bytes(at)));
     }
@@ -107,12 +121,30 @@ async fn of_files_that_are_rewritten_while_they_upload_no_mixture_is_stored() {
     }
     over.store(true, Ordering::Relaxed);
     let (rewrites, interrupted) = writer.join().expect("rewritten");
-    world.until_mirrored().await;
+    let is_recorded = || {
+        let ls = world.ls();
+        let is = |path: &[u8], bytes: &[u8]| {
+            ls[std::str::from_utf8(path).expect("text")]["blake3"] == blake3::hash(bytes).to_hex().as_str()
+        };
+        let all = world.local().iter().all(|(path, bytes)| is(path, bytes));
+        all && world.count("pending") == 0 && world.count("uploading") == 0
+    };
+    match encrypted {
+        None => world.until_mirrored().await,
+        Some(_) => world.until("the ledger has every file as it is now", is_recorded).await,
+    }
     assert_eq!(agent.stop(), 0);
+    let content_of = |hash: &str| {
+        let stored = world.sandbox().content(hash).expect("its content");
+        match encrypted {
+            None => stored,
+            Some((identities, _)) => identities.open_whole(&stored, 1 << 30).expect("whole, and to this key"),
+        }
+    };
     let versions = world.sandbox().versions().expect("versions");
     let mut halves = 0;
     for stored in &versions {
-        let content = world.sandbox().content(&stored.hash).expect("its content");
+        let content = content_of(&stored.hash);
         let file = stored.name.trim_start_matches('f').parse().expect("its number");
         assert_eq!(content.len(), bytes(file), "a part of a version was stored");
         if content[8..] != content[..bytes(file) - 8] {
@@ -126,13 +158,20 @@ async fn of_files_that_are_rewritten_while_they_upload_no_mixture_is_stored() {
             halves += 1;
         }
     }
+    for (path, row) in world.ls() {
+        let content = content_of(row["hash"].as_str().expect("a hash"));
+        assert_eq!(row["blake3"], blake3::hash(&content).to_hex().as_str(), "{path}");
+    }
     let mut truth = Truth::default();
-    let wrong = truth.falsehoods(&world);
-    assert!(wrong.is_empty(), "{wrong:?}");
+    if encrypted.is_none() {
+        let wrong = truth.falsehoods(&world);
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
     let (alone, together) = (world.sandbox().requests(Phase::Upload), world.sandbox().requests(Phase::Chunk));
     tell(&format!(
-        "rewritten during upload: {alone} uploads of one file and {together} of many began, {rewrites} rewrites, \
+        "rewritten during upload{}: {alone} uploads of one file and {together} of many began, {rewrites} rewrites, \
          {} versions stored, mixtures 0 ({halves} where the writer itself was held up), false rows 0 of {}",
+        if encrypted.is_some() { ", encrypted" } else { "" },
         versions.len(),
         truth.rows
     ));

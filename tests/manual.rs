@@ -51,9 +51,16 @@ async fn a_page_can_be_asked_for_by_its_command() {
 async fn shells_complete_commands() {
     const BASH: &str = r#"source "$1"; COMP_WORDS=(dstor-sync res); COMP_CWORD=1
         _dstor__sync dstor-sync res dstor-sync; printf '%s\n' "${COMPREPLY[@]}""#;
-    // What its own completion needs is there in interactive shells only; that it reads as zsh has to do here.
-    const ZSH: &str =
-        r#"autoload -U compinit; compinit -u -D; source "$1"; whence -w _dstor-sync; grep -o "'res[a-z]*:" "$1""#;
+    // It completes in interactive shells only: in one of its own, on a terminal of its own.
+    const ZSH: &str = r#"zmodload zsh/zpty; zpty -b shell zsh -f -i
+        zpty -w shell "PS1='> '; autoload -U compinit; compinit -u -D; source $1; print be''gun"
+        zpty -r -m shell begun '*begun*'; zpty -n -w shell $'dstor-sync res\t\t'; said=
+        for look in {1..600}; do
+          zpty -r -t shell piece && said+=$piece
+          [[ $said == *rescan*resume* ]] && break
+          sleep 0.1
+        done
+        print -r -- $said; zpty -d shell"#;
     const FISH: &str = r#"source $argv[1]; complete -C "dstor-sync res""#;
     let world = World::new().await;
     for (shell, script) in [("bash", BASH), ("zsh", ZSH), ("fish", FISH)] {
