@@ -31,6 +31,8 @@ pub use publish::{PublishError, Published, Publisher};
 pub const VERSION: u64 = 1;
 /// A root is no longer than this, packed: the parts of some hundred million files.
 pub const LONGEST_ROOT: u64 = 32 << 20;
+/// No root has more parts, for what is packed well could be unpacked without end; that many are of a quarter of a milliard files.
+pub const MOST_PARTS: u64 = 256 * 1024;
 /// A part is no longer than this, packed or not.
 pub const LONGEST_PART: u64 = 8 << 20;
 /// No line is longer.
@@ -335,6 +337,9 @@ impl<'a> Root<'a> {
                 true => Ok(None),
                 false => Err(FormError::Wrong("its end is not where it says")),
             };
+        }
+        if self.parts >= MOST_PARTS {
+            return Err(FormError::Wrong("it has more parts than any list"));
         }
         let wrong = || FormError::Wrong("a line of it is no part");
         let PartLine { part, packed, bytes, blake3, files } = serde_json::from_slice(&line).map_err(|_| wrong())?;

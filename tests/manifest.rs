@@ -1,5 +1,6 @@
 //! The list of a mirror's files on dStor: from its hash alone everything comes back where nothing else is left.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 
@@ -293,6 +294,67 @@ async fn no_path_in_a_list_leads_out_and_no_number_costs_anything() {
     );
     // `dest` and `bare` are new, and nothing else.
     assert_eq!(fs::read_dir(world.base()).expect("read").count(), before + 2);
+}
+
+/// A command that may have so many KiB of memory of its own.
+fn within(kib: u32, command: &std::process::Command) -> std::process::Command {
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(format!("ulimit -d {kib}; exec \"$0\" \"$@\""))
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(command.get_current_dir().expect("a directory"));
+    shell
+}
+
+// G8, G10
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_swells_without_end_is_refused_and_takes_no_memory() {
+    use std::io::Write as _;
+    const MEMORY_KIB: u32 = 150_000;
+    const SWOLLEN: usize = 400 << 20;
+    let world = stored(3).await;
+    let (hash, _) = publish(&world);
+    let part = parts(&world, &hash).remove(0);
+    let (root, part_at) = (object(&world, &hash), object(&world, &part));
+    let swollen = |head: &str, line: &str| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(head.as_bytes()).expect("packed");
+        let some = line.repeat(1000);
+        for _ in 0..SWOLLEN / some.len() {
+            packer.write_all(some.as_bytes()).expect("packed");
+        }
+        packer.finish().expect("packed")
+    };
+    let bare = world.base().join("bare");
+    fs::create_dir_all(&bare).expect("made");
+    let run = |arguments: &[&OsStr]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dstor-sync"));
+        command.args(arguments).arg(&hash);
+        command.env_clear().env("HOME", &bare).env("DSTOR_URL", world.sandbox().url()).current_dir(&bare);
+        tokio::task::block_in_place(|| said(within(MEMORY_KIB, &command)))
+    };
+    let show = || run(&["manifest", "show", "--unproved"].map(OsStr::new));
+    let restore = || run(&["restore".as_ref(), dest(&world).as_os_str(), "--unproved".as_ref(), "--from".as_ref()]);
+    assert_eq!((show().code, restore().code), (0, 0), "as it is, so much memory is enough");
+    fs::remove_dir_all(dest(&world)).expect("removed");
+
+    let digest = "0".repeat(64);
+    let line =
+        format!("{{\"part\":\"{part}\",\"packed\":9,\"bytes\":9,\"blake3\":\"{digest}\",\"files\":1000000000}}\n");
+    let head = "{\"dstor_sync_manifest\":1,\"kind\":\"root\",\"files\":1000000000}\n";
+    let good = fs::read(&root).expect("read");
+    fs::write(&root, swollen(head, &line)).expect("written");
+    let said = show();
+    assert!(said.code == 1 && said.stderr.contains("more parts than any list"), "{said:?}");
+
+    // A part of it: no more of it is unpacked than the root says.
+    fs::write(&root, good).expect("written");
+    fs::write(&part_at, swollen("{\"dstor_sync_manifest\":1,\"kind\":\"part\"}\n", &line)).expect("written");
+    let said = restore();
+    assert!(said.code == 1 && !said.stderr.contains("memory"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

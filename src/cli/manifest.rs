@@ -163,6 +163,8 @@ impl From<PublishError> for Failure {
             PublishError::Fault(_) => Self::new(Exit::Unreachable, said).with_hint("nothing is lost; try again later"),
             PublishError::Hidden => Self::new(Exit::Attention, said)
                 .with_hint("name `recipients` under [encrypt] in the configuration again: the list goes to them alone"),
+            PublishError::TooMany => Self::new(Exit::Attention, said)
+                .with_hint("make several mirrors of it, one for each of the directories in it"),
             PublishError::Place(_) | PublishError::Broke => Self::new(Exit::Attention, said),
         }
     }

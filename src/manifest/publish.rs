@@ -11,7 +11,7 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 
 use super::fetch::{get, parts_of};
-use super::{Cutter, Draft, FetchError, LONGEST_ROOT, Packing, Part, root};
+use super::{Cutter, Draft, FetchError, LONGEST_ROOT, MOST_PARTS, Packing, Part, root};
 use crate::dstor::{Client, Files, Measured, Upload};
 use crate::ledger::{EntryState, Ledger, LedgerError, ManifestRow, MirrorRow, SealedRoot, Shelved};
 use crate::mirror::{
@@ -45,6 +45,9 @@ pub enum PublishError {
     /// It is not to be encrypted, and would say which file goes by which pseudonym.
     #[error("the names of files are hidden on dStor, and a list that is not encrypted would tell them")]
     Hidden,
+    /// It would have more parts than are read.
+    #[error("the mirror has more files than a list can hold")]
+    TooMany,
     /// A thread of ours broke off.
     #[error("the list of files could not be read to its end")]
     Broke,
@@ -163,6 +166,9 @@ impl Publisher<'_> {
                 is_proved,
                 left_out,
             });
+        }
+        if parts.len() as u64 > MOST_PARTS {
+            return Err(PublishError::TooMany);
         }
         let root = root(&mirror.settings.path.to_string_lossy(), made_at, bytes, &parts, self.packing());
         let stored = self.sealed(&root);
