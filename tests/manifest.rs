@@ -309,7 +309,7 @@ fn within(kib: u32, command: &std::process::Command) -> std::process::Command {
     shell
 }
 
-// G8, G10
+// G10
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_swells_without_end_is_refused_and_takes_no_memory() {
     use std::io::Write as _;
