@@ -65,8 +65,8 @@ pub struct Dest {
 /// each time it is opened would cost more than all of its files; forgetting some costs that once.
 #[derive(Debug, Default)]
 struct Swept {
-    /// By their path as well: some file systems give a number to several.
-    dirs: HashSet<(u64, u64, u64)>,
+    /// A hash of each one's numbers, and of its path: some file systems give a number to several.
+    dirs: HashSet<u64>,
 }
 
 impl Swept {
@@ -77,9 +77,8 @@ impl Swept {
             self.dirs.clear();
         }
         let mut hash = DefaultHasher::new();
-        path.hash(&mut hash);
-        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "signed and narrower on macOS")]
-        self.dirs.insert((stat.st_dev as u64, stat.st_ino as u64, hash.finish()))
+        (stat.st_dev, stat.st_ino, path).hash(&mut hash);
+        self.dirs.insert(hash.finish())
     }
 }
 
