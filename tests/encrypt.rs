@@ -173,6 +173,10 @@ async fn what_was_stored_before_stays_as_it_is_until_it_changes_and_that_is_told
     assert!(told.contains("2 of them encrypted; new files are not"), "{told}");
     let said = world.run(&["retry", "--unencrypted"]);
     assert!(said.code == 1 && said.stderr.contains("no file is encrypted now"), "{said:?}");
+    let said = world.run(&["retry", "--stored"]);
+    assert!(said.stdout.contains(": 1 file will be sent again\n"), "{said:?}");
+    sync(&world);
+    assert_eq!(world.ls()["old"]["encrypted"], true, "what was encrypted went in the open");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,19 +51,22 @@ pub(super) fn retry(global: &Global, command: &Retry, output: &Output) -> Result
         if command.paths.is_empty() {
             wanted.extend(mirrors.iter().map(|mirror| (mirror.id, MirrorPath::top(), shown(&mirror.settings.path))));
         }
-        if command.unencrypted && ledger.sealing()?.is_empty() {
+        let encrypts = !ledger.sealing()?.is_empty();
+        if command.unencrypted && !encrypts {
             return Err(Failure::new(Exit::Attention, "no file is encrypted now, so they would go as they are again")
                 .with_hint("name recipients under [encrypt], and start the agent or have it read its configuration"));
         }
         let (none, again) = match (command.unencrypted, command.stored) {
             (true, _) => ("is stored unencrypted", "sent again, encrypted"),
-            (_, true) => ("is stored", "sent again"),
+            (_, true) if encrypts => ("is stored", "sent again"),
+            (_, true) => ("is stored unencrypted", "sent again"),
             _ => ("failed", "tried again"),
         };
         let mut exit = Exit::Fine;
         for (mirror, below, name) in wanted {
             let tried = if command.unencrypted || command.stored {
-                ledger.send_stored_again(mirror, &below, command.unencrypted, Clock.now())?
+                // What went encrypted does not go in the open for a word that says nothing of that.
+                ledger.send_stored_again(mirror, &below, command.unencrypted || !encrypts, Clock.now())?
             } else {
                 ledger.retry(mirror, &below, Clock.now())?
             };
