@@ -31,7 +31,7 @@ pub use publish::{PublishError, Published, Publisher};
 pub const VERSION: u64 = 1;
 /// A root is no longer than this, packed: the parts of some hundred million files.
 pub const LONGEST_ROOT: u64 = 32 << 20;
-/// No root has more parts, for what is packed well could be unpacked without end; that many are of a quarter of a milliard files.
+/// No root has more parts, for what is packed well could be unpacked without end; that many name 268 million files.
 pub const MOST_PARTS: u64 = 256 * 1024;
 /// A part is no longer than this, packed or not.
 pub const LONGEST_PART: u64 = 8 << 20;
