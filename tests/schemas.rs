@@ -140,6 +140,8 @@ async fn what_programs_read_is_what_the_schemas_describe() {
     world.misbehave("upload 503 retry-after=3000");
     world.write("waits", "waits");
     world.until("it waits", || !world.status()["next_attempt_at"].is_null()).await;
+    // What is written of it comes a moment later.
+    world.until("it is told", || world.run(&["log", "--json"]).stdout.contains("\"away\"")).await;
     agent.kill();
     let status = whole(&["status", "--json"]);
     assert!(status[0]["problems"].as_array().is_some_and(|all| !all.is_empty()), "{status:?}");

@@ -335,7 +335,8 @@ async fn tell(
         token.mark_unchanged();
         gate.mark_unchanged();
         let facts = uploader.facts();
-        if facts != told {
+        let is_news = facts != told;
+        if is_news {
             log_change(&told, &facts, &journal);
             told = facts.clone();
             uploader.queue.with_room(move |ledger| ledger.set_dstor_facts(&facts)).await?;
@@ -343,9 +344,12 @@ async fn tell(
         if *stop.borrow() != Stop::Go {
             return Ok(());
         }
-        tokio::select! {
-            () = tokio::time::sleep(BETWEEN_WORDS) => {}
-            _ = stop.changed() => continue,
+        // What changes after a while of silence is told at once: whoever sees a file that waits sees why as well.
+        if is_news {
+            tokio::select! {
+                () = tokio::time::sleep(BETWEEN_WORDS) => {}
+                _ = stop.changed() => continue,
+            }
         }
         tokio::select! {
             _ = token.changed() => {}

@@ -98,6 +98,8 @@ async fn the_first_minute_from_no_configuration_to_a_stored_file() {
         let waited =
             world.say(world.newcomer(&["wait".as_ref(), "--timeout".as_ref(), "60s".as_ref(), saved.as_os_str()]));
         assert_eq!(waited.code, 0, "{waited:?}\n{}", agent.shown());
+        // How it stands with dStor is written a moment after.
+        world.until("dStor is known", || status().stdout.contains("reachable, credentials ok")).await;
         let mut told = at(variables, world.newcomer(&["status"]));
         assert_eq!(told.end(), Some(0), "{name}: {}", told.shown());
         agent.type_in("\u{3}");

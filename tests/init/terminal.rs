@@ -81,9 +81,10 @@ impl Terminal {
         self.screen.write_all(text.as_bytes()).expect("typed");
     }
 
-    /// Waits for the question, and answers it.
+    /// Waits for the question up to its end, and answers it: what is typed sooner is shown in the midst of it.
     pub(super) fn answer(&mut self, question: &str, answer: &str) {
         self.until(question);
+        self.until(": ");
         self.type_in(&format!("{answer}\n"));
     }
 
