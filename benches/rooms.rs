@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use dstor_sync::ledger::{Ledger, MirrorSettings, Push, Settlement, Stored, Urgency};
+use dstor_sync::ledger::{MirrorSettings, Push, Settlement, SharedLedger, Stored, Urgency};
 use dstor_sync::mirror::{
     CidBuilder, Debouncer, Digest, MirrorPath, Observed, Placement, Policy, Recorded, RemoteDir, Stat, State,
     Timestamp, decide,
@@ -51,10 +51,10 @@ fn debouncing(bench: &mut Criterion) {
     });
 }
 
-/// 1,000 files pushed, claimed and settled: what a first upload costs the ledger.
+/// 1,000 files pushed, claimed and settled, each step a commit: what a first upload costs the ledger.
 fn recording(bench: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
-    let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+    let ledger = SharedLedger::open(&dir.path().join("ledger.db")).expect("a ledger");
     let settings = MirrorSettings {
         service: "https://dstor.test/".into(),
         path: "/m".into(),
@@ -62,7 +62,7 @@ fn recording(bench: &mut Criterion) {
         exclude: Vec::new(),
         hidden: true,
     };
-    let mirror = ledger.activate_mirrors(&[settings]).expect("activated")[0];
+    let mirror = ledger.with_blocking(move |ledger| Ok(ledger.activate_mirrors(&[settings])?[0])).expect("activated");
     let at = Timestamp { seconds: 1, nanos: 2 };
     let stored = Settlement::Stored(Stored {
         stat: Stat { size: 1, mtime: at, ctime: at, inode: 3 },
@@ -90,10 +90,14 @@ fn recording(bench: &mut Criterion) {
                 (0..1000).map(push).collect::<Vec<_>>()
             },
             |pushes| {
-                ledger.push(mirror, &pushes, Urgency::Scan, 0).expect("pushed");
-                for claim in ledger.claim(1, 1000).expect("claimed") {
-                    ledger.settle(&claim, &stored, None, 1).expect("settled");
-                }
+                ledger.with_blocking(move |ledger| ledger.push(mirror, &pushes, Urgency::Scan, 0)).expect("pushed");
+                let claims = ledger.with_blocking(|ledger| ledger.claim(1, 1000)).expect("claimed");
+                let stored = stored.clone();
+                ledger
+                    .with_blocking(move |ledger| {
+                        claims.iter().try_for_each(|claim| ledger.settle(claim, &stored, None, 1))
+                    })
+                    .expect("settled");
             },
             BatchSize::PerIteration,
         );

@@ -167,9 +167,9 @@ impl Ledger {
         }
     }
 
+    /// Records what dStor holds now; the time of what it held before has to be ended.
     pub(super) fn put_stored(&self, key: (i64, &[u8]), stored: &Stored) -> Result<(), LedgerError> {
         let Stored { stat, mode, digest, sealed, hash, is_proved, is_name_hidden, at } = stored;
-        self.end_version(key, *at)?;
         self.db
             .prepare_cached(
                 "INSERT INTO files (directory_id, name, state, size, mtime_s, mtime_ns, ctime_s, ctime_ns, inode, mode,

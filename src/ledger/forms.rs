@@ -17,11 +17,12 @@ pub(super) const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/0010_guard.sql")),
     M::up(include_str!("../../migrations/0011_names.sql")),
     M::up(include_str!("../../migrations/0012_counts.sql")),
+    M::up(include_str!("../../migrations/0013_totals.sql")),
 ];
 
 /// What a ledger of an earlier form lacks, for those who only look: what each form after the first has more, empty, on
 /// this connection alone. They may meet a ledger whose agent is older than they are (F10).
-const FOR_EARLIER_FORMS: [&str; 11] = [
+const FOR_EARLIER_FORMS: [&str; 12] = [
     "CREATE TEMP TABLE readings (directory_id INTEGER, name BLOB, read_at INTEGER, found INTEGER)",
     // Nobody who only looks asks for stragglers.
     "",
@@ -38,6 +39,8 @@ const FOR_EARLIER_FORMS: [&str; 11] = [
     "CREATE TEMP TABLE allowances (mirror_id INTEGER, patterns TEXT)",
     "CREATE TEMP TABLE name_keys (id INTEGER, key BLOB, active INTEGER)",
     // Nobody who only looks counts.
+    "",
+    // What is looked at has the name that the table had.
     "",
 ];
 

@@ -29,7 +29,7 @@ mod stragglers;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -218,6 +218,8 @@ pub struct Ledger {
     path: PathBuf,
     /// Row numbers of directories met lately. Forgotten when a transaction is rolled back.
     directories: RefCell<HashMap<(MirrorId, MirrorPath), i64>>,
+    /// What was written last of when a mirror's file was stored. Forgotten at the same time.
+    latest: Cell<Option<(MirrorId, Millis)>>,
 }
 
 impl Ledger {
@@ -348,7 +350,7 @@ impl Ledger {
         // Plans that do not depend on bound values: otherwise a bound LIMIT has its statement prepared anew at each use.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         db.set_prepared_statement_cache_capacity(64);
-        Ok(Self { db, path: path.to_owned(), directories: RefCell::default() })
+        Ok(Self { db, path: path.to_owned(), directories: RefCell::default(), latest: Cell::default() })
     }
 
     /// Whether the file at the ledger's path is still the one that is open: writes to a deleted file "succeed" (D11).
@@ -429,6 +431,7 @@ impl Ledger {
     /// Forgets what a transaction that was rolled back may have taught.
     fn forget_cached(&self) {
         self.directories.borrow_mut().clear();
+        self.latest.set(None);
     }
 }
 

@@ -69,13 +69,7 @@ impl Ledger {
         again_at: Option<Millis>,
         now: Millis,
     ) -> Result<(), LedgerError> {
-        self.record(claim, settlement, now)?;
-        if claim.is_unsure && !matches!(settlement, Settlement::Stored(_)) {
-            // The change ends, what is not known stays: if the path comes back, it is sent and not compared.
-            self.db
-                .prepare_cached("UPDATE files SET unsure = 1 WHERE directory_id = ?1 AND name = ?2")?
-                .execute((claim.directory, &claim.name))?;
-        }
+        // First, so that a row that comes is counted by itself, at once.
         let done = match again_at {
             None => self
                 .db
@@ -90,6 +84,13 @@ impl Ledger {
                 )?
                 .execute((claim.directory, &claim.name, claim.generation, at))?,
         };
+        self.record(claim, settlement, now)?;
+        if claim.is_unsure && !matches!(settlement, Settlement::Stored(_)) {
+            // The change ends, what is not known stays: if the path comes back, it is sent and not compared.
+            self.db
+                .prepare_cached("UPDATE files SET unsure = 1 WHERE directory_id = ?1 AND name = ?2")?
+                .execute((claim.directory, &claim.name))?;
+        }
         if done == 0 {
             // A wish to have it sent again, which came meanwhile, is fulfilled by sending alone.
             let is_sent = matches!(settlement, Settlement::Stored(_));
@@ -155,9 +156,13 @@ impl Ledger {
             Settlement::Nothing => return Ok(()),
             Settlement::NothingBelow => self.forget_below(claim.mirror, &claim.path, now)?,
             Settlement::Stored(stored) => {
+                // What has no row has no version that could end, and no reason.
+                if claim.recorded.is_some() {
+                    self.end_version(key, stored.at)?;
+                    self.forget_reason(key)?;
+                }
                 self.put_stored(key, stored)?;
                 self.put_latest(claim.mirror, stored.at)?;
-                self.forget_reason(key)?;
                 self.forget_below(claim.mirror, &claim.path, now)?;
             }
             Settlement::Refreshed(stat, mode) => {

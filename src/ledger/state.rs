@@ -259,12 +259,17 @@ impl Ledger {
 
     /// Records that dStor took a file of a mirror at `at`.
     pub(super) fn put_latest(&self, mirror: MirrorId, at: Millis) -> Result<(), LedgerError> {
+        // The files of a session were all stored at once.
+        if self.latest.get() == Some((mirror, at)) {
+            return Ok(());
+        }
         self.db
             .prepare_cached(
                 "INSERT INTO latest (mirror_id, stored_at) VALUES (?1, ?2)
                  ON CONFLICT DO UPDATE SET stored_at = excluded.stored_at",
             )?
             .execute((mirror.0, at))?;
+        self.latest.set(Some((mirror, at)));
         Ok(())
     }
 
