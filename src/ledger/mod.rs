@@ -212,6 +212,10 @@ impl From<rusqlite::Error> for LedgerError {
     }
 }
 
+/// KiB of pages that a connection keeps which does not write: scans read each page of the files' once, in order, and an
+/// agent has several such connections.
+const READERS_PAGES_KIB: i64 = 256;
+
 /// The ledger over one connection.
 pub struct Ledger {
     db: Connection,
@@ -340,6 +344,7 @@ impl Ledger {
         if found > known {
             return Err(LedgerError::Newer { path: path.to_owned(), found, known });
         }
+        db.pragma_update(None, "cache_size", -READERS_PAGES_KIB)?;
         if let Ok(form @ 1..) = usize::try_from(found) {
             forms::stand_in_for_later(&db, form)?;
         }

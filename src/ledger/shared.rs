@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -11,6 +12,9 @@ use crate::local::Identity;
 
 /// At most so many jobs go into one commit: a commit that fails takes all of them back.
 const LARGEST_GROUP: usize = 256;
+
+/// After so long without work the pages that SQLite keeps in memory are given back: an agent is at rest nearly always.
+const REST: Duration = Duration::from_secs(1);
 
 /// Runs a piece of work inside the open transaction, if there is one, and returns what to do once it is known whether
 /// that was committed.
@@ -112,7 +116,7 @@ impl SharedLedger {
 
 fn serve(ledger: Ledger, opened_as: Identity, inbox: &mpsc::Receiver<Work>) {
     let mut after: Option<Work> = None;
-    while let Some(work) = after.take().or_else(|| inbox.recv().ok()) {
+    while let Some(work) = after.take().or_else(|| next(&ledger, inbox)) {
         match work {
             Work::Fold(answer) => {
                 let folded = ledger.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(LedgerError::from);
@@ -127,6 +131,19 @@ fn serve(ledger: Ledger, opened_as: Identity, inbox: &mpsc::Receiver<Work>) {
                 }
             }
         }
+    }
+}
+
+/// The next work; `None`: there will be none.
+fn next(ledger: &Ledger, inbox: &mpsc::Receiver<Work>) -> Option<Work> {
+    match inbox.recv_timeout(REST) {
+        Ok(work) => Some(work),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            // If it cannot, they stay.
+            let _ = ledger.db.execute_batch("PRAGMA shrink_memory");
+            inbox.recv().ok()
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => None,
     }
 }
 

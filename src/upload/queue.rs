@@ -311,8 +311,10 @@ impl Queue {
         let reader = |_| idle().map_or_else(|| Ledger::open_read_only(&self.ledger_path), Ok);
         let mut readers = (0..count).map(reader).collect::<Result<Vec<Ledger>, _>>()?;
         let result = work(&mut readers);
-        // Each keeps some pages in memory, and the next who needs more than one comes in an hour.
-        readers.truncate(1);
+        // Each keeps some pages in memory: those of a scan are many, and the next one comes in an hour.
+        if count > 1 {
+            readers.clear();
+        }
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).append(&mut readers);
         result
     }
