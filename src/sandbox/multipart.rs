@@ -5,6 +5,7 @@
 //! characters. What stands before the first boundary or between a boundary and its line's end is refused, not skipped.
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
 
 /// Longest head of a part, in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
@@ -60,7 +61,7 @@ enum State {
 /// Finds the parts in a body. Keeps what was fed last and at most a part's head or a boundary from before.
 pub(super) struct Splitter {
     /// CR LF, two dashes and the boundary.
-    delimiter: Vec<u8>,
+    delimiter: Finder<'static>,
     unread: Bytes,
     state: State,
 }
@@ -81,7 +82,11 @@ impl Splitter {
         let mut delimiter = b"\r\n--".to_vec();
         delimiter.extend_from_slice(&boundary);
         // The first boundary has no line before it: a line end in front makes it one like the others.
-        Ok(Self { delimiter, unread: Bytes::from_static(b"\r\n"), state: State::Start })
+        Ok(Self {
+            delimiter: Finder::new(&delimiter).into_owned(),
+            unread: Bytes::from_static(b"\r\n"),
+            state: State::Start,
+        })
     }
 
     /// Takes the body's next bytes.
@@ -110,11 +115,12 @@ impl Splitter {
     }
 
     fn first_boundary(&mut self) -> Result<Event, Malformed> {
-        let seen = self.unread.len().min(self.delimiter.len());
-        if self.unread[..seen] != self.delimiter[..seen] {
+        let delimiter = self.delimiter.needle();
+        let seen = self.unread.len().min(delimiter.len());
+        if self.unread[..seen] != delimiter[..seen] {
             return Err(Malformed::NoBoundary);
         }
-        if seen < self.delimiter.len() {
+        if seen < delimiter.len() {
             return Ok(Event::Hungry);
         }
         self.skip_delimiter();
@@ -122,7 +128,7 @@ impl Splitter {
     }
 
     fn skip_delimiter(&mut self) {
-        let _ = self.unread.split_to(self.delimiter.len());
+        let _ = self.unread.split_to(self.delimiter.needle().len());
         self.state = State::Boundary;
     }
 
@@ -147,26 +153,26 @@ impl Splitter {
     }
 
     fn data(&mut self) -> Result<Event, Malformed> {
-        let mut from = 0;
-        while let Some(at) = self.unread[from..].iter().position(|b| *b == b'\r').map(|at| from + at) {
-            let seen = (self.unread.len() - at).min(self.delimiter.len());
-            if self.unread[at..at + seen] != self.delimiter[..seen] {
-                from = at + 1;
-                continue;
+        let ends = match self.delimiter.find(&self.unread) {
+            Some(0) => {
+                self.skip_delimiter();
+                return self.head();
             }
-            if at > 0 {
-                return Ok(Event::Data(self.unread.split_to(at)));
-            }
-            if seen < self.delimiter.len() {
-                return Ok(Event::Hungry);
-            }
-            self.skip_delimiter();
-            return self.head();
-        }
-        if self.unread.is_empty() {
-            return Ok(Event::Hungry);
-        }
-        Ok(Event::Data(std::mem::take(&mut self.unread)))
+            Some(at) => at,
+            None => self.unread.len() - self.begun(),
+        };
+        Ok(if ends > 0 { Event::Data(self.unread.split_to(ends)) } else { Event::Hungry })
+    }
+
+    /// How many bytes at the end may be the beginning of a delimiter.
+    fn begun(&self) -> usize {
+        let delimiter = self.delimiter.needle();
+        let most = self.unread.len().min(delimiter.len() - 1);
+        let tail = &self.unread[self.unread.len() - most..];
+        memchr::memchr_iter(b'\r', tail)
+            .map(|at| most - at)
+            .find(|length| tail.ends_with(&delimiter[..*length]))
+            .unwrap_or(0)
     }
 }
 
