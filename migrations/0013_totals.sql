@@ -60,7 +60,7 @@ CREATE VIEW counts (mirror_id, slot, files, bytes) AS
   SELECT mirror_id, 6, proved, proved_bytes FROM totals UNION ALL
   SELECT mirror_id, 7, sealed, sealed_bytes FROM totals;
 
--- Its beginning is also what a damaged ledger is known by, as in each form before.
+-- Its name is also what a damaged ledger is known by, and so is the beginning of totals.
 CREATE TRIGGER mirror_counts AFTER INSERT ON mirrors BEGIN
   INSERT INTO totals (mirror_id) VALUES (new.id);
 END;

@@ -135,11 +135,13 @@ fn time_of(rest: &[u8]) -> Option<Millis> {
 /// anything, or what is left of it shows it, or a copy of ours lies beside it. Anything else may be somebody's letters.
 pub(super) fn was_ours(path: &Path) -> bool {
     const ENOUGH: u64 = 1024 * 1024;
-    const MARK: &[u8] = b"CREATE TRIGGER mirror_counts";
+    // Of which form it is says which of them stands near its beginning: a copy has its tables first and its triggers last.
+    const MARKS: [&[u8]; 2] =
+        [b"CREATE TRIGGER mirror_counts", b"CREATE TABLE totals (\n  mirror_id       INTEGER PRIMARY KEY"];
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(ENOUGH).read_to_end(&mut bytes));
-    let shows =
-        read.is_ok() && (bytes.iter().all(|byte| *byte == 0) || bytes.windows(MARK.len()).any(|window| window == MARK));
+    let has = |mark: &[u8]| memchr::memmem::find(&bytes, mark).is_some();
+    let shows = read.is_ok() && (bytes.iter().all(|byte| *byte == 0) || MARKS.into_iter().any(has));
     let is_copy = path.extension() == Some(OsStr::new("copy"));
     shows || (!is_copy && Ledger::open_any(&beside(path, ".copy"), OpenFlags::SQLITE_OPEN_READ_ONLY).is_ok())
 }

@@ -86,6 +86,34 @@ fn a_damaged_ledger_is_set_aside_whole_and_a_new_one_begins() {
     }
 }
 
+// D4: what shows whose it is must stand near the beginning, also where a copy took the ledger's place.
+#[test]
+fn a_large_copy_whose_beginning_is_damaged_is_known_as_ours() {
+    let World { dir, ledger, .. } = World::new();
+    ledger.begin_agent(1, "https://dstor.test/", 0).expect("begun");
+    drop(ledger);
+    let path = dir.path().join("ledger.db");
+    Connection::open(&path)
+        .and_then(|db| {
+            db.execute_batch(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+                 INSERT INTO unrecorded SELECT i, i FROM n;
+                 CREATE TABLE padding AS SELECT randomblob(100) FROM unrecorded;",
+            )
+        })
+        .expect("filled");
+    made(&path, NOW).expect("copied");
+    let alone = tempfile::tempdir().expect("a directory");
+    let copy = alone.path().join("ledger.db");
+    fs::rename(dir.path().join("ledger.db.copy"), &copy).expect("moved");
+    let mut bytes = fs::read(&copy).expect("bytes");
+    assert!(bytes.len() > 2 * 1024 * 1024, "{}", bytes.len());
+    bytes[..4096].fill(0xA5);
+    fs::write(&copy, &bytes).expect("damaged");
+    let (_, rescue) = Ledger::open_or_rescue(&copy, NOW).expect("a ledger");
+    assert_eq!(fs::read(rescue.expect("it was damaged").aside).expect("kept"), bytes);
+}
+
 // D4, D9: what is not ours, or not for this version, is not even moved.
 #[test]
 fn a_foreign_and_a_newer_file_are_left_where_they_are() {
