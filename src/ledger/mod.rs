@@ -212,8 +212,8 @@ impl From<rusqlite::Error> for LedgerError {
     }
 }
 
-/// KiB of pages that a connection keeps which does not write: scans read each page of the files' once, in order, and an
-/// agent has several such connections.
+/// KiB of pages that a connection keeps which writes at most a word: scans read each page of the files' once, in order, and
+/// an agent has several such connections.
 const READERS_PAGES_KIB: i64 = 256;
 
 /// The ledger over one connection.

@@ -116,7 +116,8 @@ impl SharedLedger {
 
 fn serve(ledger: Ledger, opened_as: Identity, inbox: &mpsc::Receiver<Work>) {
     let mut after: Option<Work> = None;
-    while let Some(work) = after.take().or_else(|| next(&ledger, inbox)) {
+    let mut at_rest = ledger.db.total_changes();
+    while let Some(work) = after.take().or_else(|| next(&ledger, inbox, &mut at_rest)) {
         match work {
             Work::Fold(answer) => {
                 let folded = ledger.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(LedgerError::from);
@@ -134,13 +135,18 @@ fn serve(ledger: Ledger, opened_as: Identity, inbox: &mpsc::Receiver<Work>) {
     }
 }
 
-/// The next work; `None`: there will be none.
-fn next(ledger: &Ledger, inbox: &mpsc::Receiver<Work>) -> Option<Work> {
+/// The next work; `None`: there will be none. `at_rest`: how many rows were ever written when it rested last.
+fn next(ledger: &Ledger, inbox: &mpsc::Receiver<Work>, at_rest: &mut u64) -> Option<Work> {
+    // Who only asks every few seconds leaves little behind, and wakes nobody a second time.
+    if ledger.db.total_changes() == *at_rest {
+        return inbox.recv().ok();
+    }
     match inbox.recv_timeout(REST) {
         Ok(work) => Some(work),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             // If it cannot, they stay.
             let _ = ledger.db.execute_batch("PRAGMA shrink_memory");
+            *at_rest = ledger.db.total_changes();
             inbox.recv().ok()
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => None,
