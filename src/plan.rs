@@ -169,6 +169,16 @@ pub struct Works {
 }
 
 impl Plan {
+    /// Tasks that work on changes: one for each upload at the same time, and, where files go in sessions, one for each session
+    /// that dStor is at work on meanwhile.
+    #[must_use]
+    pub fn hands(&self) -> usize {
+        match self.sessions {
+            Sessions::Never => self.workers,
+            Sessions::Auto | Sessions::Always => self.workers.saturating_mul(2),
+        }
+    }
+
     /// Blocking: the client for its dStor; it has asked nothing yet.
     ///
     /// # Errors

@@ -100,7 +100,7 @@ pub async fn run(
     let (hold, works) = tokio::task::block_in_place(|| begin(plan, state_dir, report, &ended))?;
     let mut missing = Vec::new();
     let mut tasks = Tasks::default();
-    let passing = pass(&works, plan.workers, &mut tasks, &mut missing, &scanned);
+    let passing = pass(&works, plan.hands(), &mut tasks, &mut missing, &scanned);
     let passed = tokio::select! {
         biased;
         () = Stop::wait(&mut stop) => Ok(Some(EndedBy::Stopped)),
@@ -187,7 +187,7 @@ pub async fn preview(
 /// The pass itself. Returns what ended it early, if anything.
 async fn pass(
     works: &Works,
-    workers: usize,
+    hands: usize,
     tasks: &mut Tasks,
     missing: &mut Vec<(PathBuf, String)>,
     scanned: &Scanned,
@@ -197,7 +197,7 @@ async fn pass(
     ledger.with(|ledger| ledger.set_agent_state(AgentState::Running)).await?;
     // Work that an earlier run left behind is part of this pass; so are its failures, from the beginning.
     ledger.with(Ledger::forget_attempts).await?;
-    for _ in 0..workers {
+    for _ in 0..hands {
         tasks.spawn("a worker", Arc::clone(uploader).work());
     }
     for folder in &works.folders {

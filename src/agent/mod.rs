@@ -200,7 +200,7 @@ impl Shift {
             };
             tasks.spawn(format!("the minder of `{}`", folder.path.display()), minder.mind(ready.clone()));
         }
-        for _ in 0..plan.workers {
+        for _ in 0..plan.hands() {
             tasks.spawn("a worker", Arc::clone(&uploader).work());
         }
         let keeper = Arc::new(Keeper {

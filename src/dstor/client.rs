@@ -158,7 +158,8 @@ impl Client {
     }
 
     /// Uploads files in a session, in one request, and waits until it has ended. `body` makes the bytes of a file by its
-    /// place in the list; it is called again for each if dStor refuses the token.
+    /// place in the list; it is called again for each if dStor refuses the token. Once dStor has them all it is dropped,
+    /// `handed_over` is called, and no byte is sent any more.
     ///
     /// # Errors
     /// What went wrong and at what point. A file that the listing lacks is not stored.
@@ -166,6 +167,7 @@ impl Client {
         &self,
         files: &Files<'_>,
         mut body: impl FnMut(usize) -> Measured<S>,
+        handed_over: impl FnOnce(),
     ) -> Result<wire::Listing, SessionFailure>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
@@ -184,6 +186,8 @@ impl Client {
         let sent = self.exchange(send, |answer, now| answer.of_chunk(now)).await;
         let first_wait = self.habit().first_wait(files.names.len(), files.bytes, round_trip);
         let waits = fills.answered(sent, begun.elapsed(), first_wait)?;
+        drop(body);
+        handed_over();
         let (mut waited, mut asked) = (Duration::ZERO, 0);
         let ended = self.end_of_session(waits, &upload_token, begun, (&mut waited, &mut asked)).await;
         if ended.is_ok() {

@@ -303,7 +303,7 @@ impl Sender<'_> {
         match (way, &self.placement) {
             (Way::Session, Placement::Path(dir)) => {
                 let files = Files { dir, comment: "", names: &[name], bytes: size };
-                match self.publisher.client.session(&files, |_| body()).await {
+                match self.publisher.client.session(&files, |_| body(), || ()).await {
                     Ok(listing) => {
                         let missing = || Fault::Protocol("its session has no usable hash for the file".into());
                         listing.hash(name).cloned().ok_or_else(missing)

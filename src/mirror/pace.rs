@@ -58,6 +58,7 @@ pub struct Pace {
     /// Answers in a row since the limit was last changed.
     in_a_row: usize,
     in_flight: usize,
+    resting: usize,
     gate: Gate,
     reachable: Option<bool>,
     last_error: Option<String>,
@@ -76,6 +77,7 @@ enum Gate {
 #[derive(PartialEq, Eq, Debug)]
 pub struct Ticket {
     is_probe: bool,
+    is_resting: bool,
 }
 
 impl Ticket {
@@ -121,6 +123,7 @@ impl Pace {
             is_unhurt: true,
             in_a_row: 0,
             in_flight: 0,
+            resting: 0,
             gate: Gate::Open,
             reachable: None,
             last_error: None,
@@ -141,13 +144,14 @@ impl Pace {
             }
         };
         self.in_flight += 1;
-        Enter::Go(Ticket { is_probe })
+        Enter::Go(Ticket { is_probe, is_resting: false })
     }
 
     /// One has left. `chance`, from `0.0` to `1.0`, spreads the back-off. Returns how long to wait from now on, if the
     /// fault concerns the whole account. Everyone who waits may ask again afterwards.
     pub fn leave(&mut self, ticket: Ticket, how: Left<'_>, now: Duration, chance: f64) -> Option<Duration> {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        let counted = if ticket.is_resting { &mut self.resting } else { &mut self.in_flight };
+        *counted = counted.saturating_sub(1);
         match how {
             Left::Unasked => self.say_nothing(&ticket, now),
             Left::Answered | Left::Failed(Fault::Refused { .. }) => self.go_well(&ticket),
@@ -155,6 +159,28 @@ impl Pace {
             Left::Failed(fault) => return Some(self.fail(&ticket, fault, now, chance)),
         }
         None
+    }
+
+    /// One has sent all it has and only asks, from now on, how far dStor is with it. Another one may go meanwhile, if this
+    /// returns true: while dStor answers well, and no more than may be under way at a time. So a service that takes everything
+    /// and brings nothing to its end is given no more for it.
+    pub fn rest(&mut self, ticket: &mut Ticket) -> bool {
+        let is_well = self.gate == Gate::Open && self.reachable == Some(true) && self.last_error.is_none();
+        if !is_well || ticket.is_probe || ticket.is_resting || self.resting >= self.limit {
+            return false;
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.resting += 1;
+        ticket.is_resting = true;
+        true
+    }
+
+    /// One that may have rested has more to send. It waits for nobody: there may be more under way than the limit for a while.
+    pub fn rise(&mut self, ticket: &mut Ticket) {
+        if std::mem::take(&mut ticket.is_resting) {
+            self.resting = self.resting.saturating_sub(1);
+            self.in_flight += 1;
+        }
     }
 
     /// Lets one go ahead now to see whether dStor is back: a person says that it is time.
@@ -199,7 +225,7 @@ impl Pace {
         self.limit
     }
 
-    /// How many are under way. After the limit has shrunk they may be more than it for a while.
+    /// How many are under way, without those that rest. After the limit has shrunk they may be more than it for a while.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight

@@ -116,6 +116,20 @@ impl Pass<'_> {
         self.ticket.as_ref().is_some_and(Ticket::is_probe)
     }
 
+    /// dStor has all that was to be sent, and is only asked how far it is: another one may go meanwhile. See [`Pace::rest`].
+    pub fn rest(&mut self) {
+        if self.ticket.as_mut().is_some_and(|ticket| self.gate.pace().rest(ticket)) {
+            self.gate.changed.notify_waiters();
+        }
+    }
+
+    /// There is more to send.
+    pub fn rise(&mut self) {
+        if let Some(ticket) = &mut self.ticket {
+            self.gate.pace().rise(ticket);
+        }
+    }
+
     /// dStor answered as it should.
     pub fn succeed(mut self) {
         if let Some(ticket) = self.ticket.take() {

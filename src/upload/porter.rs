@@ -70,12 +70,13 @@ impl Porter<'_> {
         &mut self,
         pack: &mut Pack,
         ready: (Arc<OpenRoot>, ToSend),
-        pass: Pass<'_>,
+        mut pass: Pass<'_>,
     ) -> Result<(), LedgerError> {
         let files = self.prepare(pack, ready).await?;
         self.read(pack, files).await;
         while let Some(heap) = pack.take_next() {
-            if let Fared::Stopped(stopped) = self.send(pack, heap).await {
+            pass.rise();
+            if let Fared::Stopped(stopped) = self.send(pack, heap, &mut pass).await {
                 let word = self.uploader.gate_word(pass.fail(stopped.fault()));
                 pack.stopped(stopped, word, fastrand::f64);
                 return Ok(());
@@ -149,8 +150,9 @@ impl Porter<'_> {
         }
     }
 
-    async fn send(&self, pack: &mut Pack, heap: Heap) -> Fared {
-        let word = || self.uploader.gate_word(None);
+    async fn send(&mut self, pack: &mut Pack, heap: Heap, pass: &mut Pass<'_>) -> Fared {
+        let uploader = self.uploader;
+        let word = || uploader.gate_word(None);
         match heap.parcels() {
             [parcel] => {
                 let at = parcel.at();
@@ -158,8 +160,8 @@ impl Porter<'_> {
                 pack.alone_ended(heap, ended, word(), fastrand::f64)
             }
             _ => {
-                let ended = self.send_many(&heap).await;
-                let (now, roads) = (self.uploader.queue.clock().now(), &self.uploader.roads);
+                let ended = self.send_many(&heap, pass).await;
+                let (now, roads) = (uploader.queue.clock().now(), &uploader.roads);
                 pack.session_ended(heap, ended, now, || roads.lacks_sessions(), word(), fastrand::f64)
             }
         }
@@ -173,17 +175,22 @@ impl Porter<'_> {
         }
     }
 
-    /// Sends several in a session.
-    async fn send_many(&self, heap: &Heap) -> Result<Listing, SessionFailure> {
+    /// Sends several in a session. Their bytes are kept until dStor has them.
+    async fn send_many(&mut self, heap: &Heap, pass: &mut Pass<'_>) -> Result<Listing, SessionFailure> {
+        let Self { uploader, folder, dir, read } = self;
         let names: Vec<&str> = heap.parcels().iter().map(|parcel| parcel.file().name.as_str()).collect();
-        let pieces: Vec<&Bytes> =
-            heap.parcels().iter().filter_map(|parcel| Some(&self.read.get(&parcel.at())?.1)).collect();
+        let pieces: Vec<Bytes> =
+            heap.parcels().iter().filter_map(|parcel| Some(read.get(&parcel.at())?.1.clone())).collect();
         let bytes = pieces.iter().map(|bytes| bytes.len() as u64).sum();
-        let files = Files { dir: &self.dir, comment: &self.folder.comment, names: &names, bytes };
-        let body = |place: usize| {
-            let piece = pieces[place].clone();
+        let files = Files { dir, comment: &folder.comment, names: &names, bytes };
+        let body = move |place: usize| {
+            let piece: Bytes = pieces[place].clone();
             Measured { bytes: piece.len() as u64, pieces: stream::iter([Ok(piece)]) }
         };
-        self.uploader.client.session(&files, body).await
+        let handed_over = || {
+            heap.parcels().iter().for_each(|parcel| drop(read.remove(&parcel.at())));
+            pass.rest();
+        };
+        uploader.client.session(&files, body, handed_over).await
     }
 }

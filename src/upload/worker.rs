@@ -369,7 +369,7 @@ impl Uploader {
                 (Way::Session, Placement::Path(dir)) => {
                     let names = [file.name.as_str()];
                     let files = Files { dir, comment: &folder.comment, names: &names, bytes: file.stat.size };
-                    let ended = self.client.session(&files, |_| body()).await;
+                    let ended = self.client.session(&files, |_| body(), || ()).await;
                     Alone::after_session(file, ended, || self.roads.lacks_sessions())
                 }
                 (Way::Direct, placement) | (Way::Session, placement @ Placement::Id(_)) => {

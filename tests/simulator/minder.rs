@@ -52,8 +52,9 @@ impl Run {
         self.ways.replace(Ways::new(self.setting.sessions));
         self.lease.replace(Lease::default());
         self.rules.replace(RuleBook::new(&[], true));
-        *self.workers.borrow_mut() = (0..self.setting.workers).map(|_| Worker::default()).collect();
-        for worker in 0..self.setting.workers {
+        let hands = 2 * self.setting.workers;
+        *self.workers.borrow_mut() = (0..hands).map(|_| Worker::default()).collect();
+        for worker in 0..hands {
             self.wake_worker(worker);
         }
         self.recognise();

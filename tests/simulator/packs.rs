@@ -106,6 +106,9 @@ impl Run {
             }
             return self.finish_pack(worker, work);
         };
+        if let Some(ticket) = &mut work.ticket {
+            self.pace.borrow_mut().rise(ticket);
+        }
         let cargo = match heap.parcels() {
             [one] => Cargo::Lone { at: one.at(), file: one.file().clone(), heap: Some(heap) },
             _ => Cargo::Heap(heap),

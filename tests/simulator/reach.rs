@@ -107,6 +107,7 @@ situations! {
     PutBackTogether: "files were put back when another one failed, and had not failed themselves",
     UnsureTogether: "a session ended so that nobody knows what dStor holds of it",
     GateClosed: "the gate was closed while others were under way",
+    Rested: "another one went while a session was waited for",
     Probe: "one went ahead alone to see whether dStor is back",
     ProbeUnasked: "the one who went ahead had nothing to ask",
     LimitHalved: "fewer requests at a time were let through",

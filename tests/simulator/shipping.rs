@@ -220,7 +220,7 @@ impl Run {
     }
 
     /// A request has ended: what comes next is the session's or the file's business.
-    fn request_ended(&self, worker: usize, work: Work, shipment: Box<Shipment>, ended: Result<Got, Fault>) {
+    fn request_ended(&self, worker: usize, mut work: Work, shipment: Box<Shipment>, ended: Result<Got, Fault>) {
         let now = self.now.get();
         let nonsense = || Fault::Protocol("an answer to another request".into());
         let Shipment { cargo, request, read_from, read, has_stalled: _ } = *shipment;
@@ -245,6 +245,10 @@ impl Run {
             }
             Request::Chunk(token, fills) => match fills.answered(ended.map(drop), now, FIRST_WAIT) {
                 Ok(waits) => {
+                    if let (Cargo::Heap(heap), Load::Many(many)) = (&cargo, &mut work.load) {
+                        heap.parcels().iter().for_each(|parcel| drop(many.bytes.remove(&parcel.at())));
+                        self.rest(&mut work);
+                    }
                     let wait = waits.wait();
                     self.pause(worker, work, again(cargo, Request::Status(token, waits), read), wait);
                 }

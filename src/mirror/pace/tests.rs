@@ -340,3 +340,35 @@ fn after_a_sign_of_life_the_gate_is_closed_for_seconds_and_not_for_longer_and_lo
         assert_eq!((pace.facts().reachable, pace.facts().last_error.is_some()), (Some(true), true));
     }
 }
+
+#[test]
+fn who_rests_makes_room_for_as_many_as_may_be_under_way_and_no_more() {
+    let mut pace = Pace::new(2);
+    let now = seconds(0);
+    let mut first = go(&mut pace, now);
+    assert!(!pace.rest(&mut first), "nothing has come to a good end yet");
+    pace.leave(first, Left::Answered, now, 0.0);
+    let mut out = vec![go(&mut pace, now), go(&mut pace, now)];
+    assert_eq!(pace.enter(now), Enter::WhenChanged);
+    assert!(pace.rest(&mut out[0]) && !pace.rest(&mut out[0]), "once");
+    out.push(go(&mut pace, now));
+    assert!(pace.rest(&mut out[1]));
+    out.push(go(&mut pace, now));
+    assert_eq!((pace.in_flight(), pace.enter(now)), (2, Enter::WhenChanged));
+    assert!(!pace.rest(&mut out[2]), "as many rest as may be under way");
+    // One that has more to send counts again, though there is no room.
+    pace.rise(&mut out[0]);
+    assert_eq!(pace.in_flight(), 3);
+    pace.rise(&mut out[0]);
+    for ticket in out {
+        pace.leave(ticket, Left::Answered, now, 0.0);
+    }
+    assert_eq!(pace.in_flight(), 0);
+    let mut both = [go(&mut pace, now), go(&mut pace, now)];
+    assert!(pace.rest(&mut both[0]));
+    let [resting, mut other] = both;
+    pace.leave(resting, Left::Failed(&down()), now, 0.0);
+    assert!(!pace.rest(&mut other), "dStor does not answer well");
+    pace.leave(other, Left::Unasked, now, 0.0);
+    assert_eq!(pace.in_flight(), 0);
+}
