@@ -80,7 +80,7 @@ pub struct Plan {
     pub settle: Duration,
     /// A file that never goes quiet is looked at anyway after this.
     pub max_delay: Duration,
-    /// Uploads at the same time.
+    /// Uploads at the same time; as many sessions, at the most, that dStor is still at work on come on top.
     pub workers: usize,
     /// Whether many small files go in one request.
     pub sessions: Sessions,

@@ -112,7 +112,7 @@ pub enum Left<'a> {
 }
 
 impl Pace {
-    /// An open gate. No more than `most` requests (at least 1) are ever let through at a time.
+    /// An open gate. No more than `most` (at least 1) are ever let through at a time; as many may rest beside them.
     #[must_use]
     pub fn new(most: usize) -> Self {
         let most = most.max(1);
@@ -242,8 +242,11 @@ impl Pace {
 
     fn go_well(&mut self, ticket: &Ticket) {
         self.reachable = Some(true);
-        self.last_error = None;
-        self.is_broken_off = false;
+        // One that was under way when another closed the gate does not take away the reason why it is closed.
+        if ticket.is_probe || self.gate == Gate::Open {
+            self.last_error = None;
+            self.is_broken_off = false;
+        }
         if ticket.is_probe {
             self.gate = Gate::Open;
             self.limit = 1;

@@ -6,7 +6,8 @@ use super::Placement;
 
 /// No pack holds more files. The service's notes speak of some hundred in a request, and of no limit.
 pub const MOST_FILES: usize = 500;
-/// No pack holds more bytes, as they are in memory until dStor has them: once for each worker, and once more on their way.
+/// No pack holds more bytes, as they are in memory until dStor has them: once for each upload under way, and once more on
+/// their way.
 pub const MOST_BYTES: u64 = 4 * 1024 * 1024;
 /// Larger files go by themselves: what one request costs is little beside their bytes.
 pub const LARGEST: u64 = 1024 * 1024;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dstor_sync::dstor::Lease;
 use dstor_sync::ledger::{LedgerError, Push, Urgency, Watching};
 use dstor_sync::local::{Difference, RuleBook, Scan, ScanSummary, Tree as _};
-use dstor_sync::mirror::{Jump, MirrorPath, Moment, Pace, Reaction, ScanEnd, TICK, Vigil, Ways, passed};
+use dstor_sync::mirror::{Jump, MirrorPath, Moment, Pace, Reaction, ScanEnd, Sessions, TICK, Vigil, Ways, passed};
 use dstor_sync::upload::{ReconcileError, SAMPLE, is_familiar, push_of, walk};
 
 use crate::disk::{Disk, Held};
@@ -52,7 +52,11 @@ impl Run {
         self.ways.replace(Ways::new(self.setting.sessions));
         self.lease.replace(Lease::default());
         self.rules.replace(RuleBook::new(&[], true));
-        let hands = 2 * self.setting.workers;
+        // As `Plan::hands` has it.
+        let hands = match self.setting.sessions {
+            Sessions::Never => self.setting.workers,
+            Sessions::Auto | Sessions::Always => 2 * self.setting.workers,
+        };
         *self.workers.borrow_mut() = (0..hands).map(|_| Worker::default()).collect();
         for worker in 0..hands {
             self.wake_worker(worker);

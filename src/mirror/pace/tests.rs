@@ -213,7 +213,8 @@ fn word_from_before_the_gate_closed_neither_opens_nor_closes_it() {
     let (early, late) = (go(&mut pace, seconds(0)), go(&mut pace, seconds(0)));
     let at = close(&mut pace, &down(), seconds(0));
     pace.leave(early, Left::Answered, seconds(0), 0.0);
-    assert_eq!(pace.facts(), GateFacts { reachable: Some(true), last_error: None, failures: 1, is_broken_off: false });
+    let last_error = Some(down().message());
+    assert_eq!(pace.facts(), GateFacts { reachable: Some(true), last_error, failures: 1, is_broken_off: false });
     assert_eq!(pace.enter(seconds(0)), Enter::At(at));
     let probe = go(&mut pace, at);
     assert!(pace.leave(late, Left::Failed(&down()), at, 0.0).is_some());
@@ -231,6 +232,8 @@ mod over_time {
     enum Deed {
         Enter,
         Leave(usize, u8),
+        Rest(usize),
+        Rise(usize),
         Pass(u64),
     }
 
@@ -238,6 +241,8 @@ mod over_time {
         prop_oneof![
             4 => Just(Deed::Enter),
             4 => (any::<usize>(), any::<u8>()).prop_map(|(which, how)| Deed::Leave(which, how)),
+            2 => any::<usize>().prop_map(Deed::Rest),
+            1 => any::<usize>().prop_map(Deed::Rise),
             2 => (0u64..70_000).prop_map(Deed::Pass),
         ]
     }
@@ -265,13 +270,26 @@ mod over_time {
             let mut out: Vec<Ticket> = Vec::new();
             let mut closed_until: Option<Duration> = None;
             for deed in deeds {
+                let under_way = pace.in_flight();
                 match deed {
+                    Deed::Rest(which) if !out.is_empty() => {
+                        let which = which % out.len();
+                        let is_probe = out[which].is_probe();
+                        let may = pace.rest(&mut out[which]);
+                        prop_assert!(!may || (!is_probe && closed_until.is_none()), "only while dStor answers well");
+                        prop_assert!(!may || pace.resting <= pace.in_flight_limit());
+                    }
+                    Deed::Rise(which) if !out.is_empty() => {
+                        let which = which % out.len();
+                        pace.rise(&mut out[which]);
+                    }
+                    Deed::Rest(_) | Deed::Rise(_) => {}
                     Deed::Pass(ms) => now += Duration::from_millis(ms),
                     Deed::Enter => match pace.enter(now) {
                         Enter::Go(ticket) => {
                             prop_assert!(closed_until.is_none_or(|until| now >= until), "closed is closed");
                             prop_assert_eq!(ticket.is_probe(), closed_until.is_some(), "after it was closed one goes alone");
-                            prop_assert!(ticket.is_probe() || out.len() < pace.in_flight_limit());
+                            prop_assert!(ticket.is_probe() || under_way < pace.in_flight_limit());
                             prop_assert!(!out.iter().any(Ticket::is_probe), "nobody goes beside a probe");
                             out.push(ticket);
                         }
@@ -282,7 +300,7 @@ mod over_time {
                             prop_assert_eq!(pace.enter(now), Enter::At(at), "asking changes nothing");
                         }
                         Enter::WhenChanged => {
-                            prop_assert!(!out.is_empty(), "someone will leave");
+                            prop_assert!(out.iter().any(|ticket| !ticket.is_resting), "someone will leave");
                             prop_assert_eq!(pace.enter(now + seconds(1_000_000)), Enter::WhenChanged, "time changes nothing");
                         }
                     },
@@ -312,7 +330,8 @@ mod over_time {
                         }
                     }
                 }
-                prop_assert_eq!(pace.in_flight(), out.len());
+                let resting = out.iter().filter(|ticket| ticket.is_resting).count();
+                prop_assert_eq!((pace.in_flight(), pace.resting), (out.len() - resting, resting));
                 prop_assert!((1..=most.max(1)).contains(&pace.in_flight_limit()));
             }
             // However it stands: once all have left and the time has come, one may go.
@@ -370,5 +389,21 @@ fn who_rests_makes_room_for_as_many_as_may_be_under_way_and_no_more() {
     pace.leave(resting, Left::Failed(&down()), now, 0.0);
     assert!(!pace.rest(&mut other), "dStor does not answer well");
     pace.leave(other, Left::Unasked, now, 0.0);
-    assert_eq!(pace.in_flight(), 0);
+    assert_eq!((pace.in_flight(), pace.resting), (0, 0));
+}
+
+// E5: whoever waits for as long as the service asks is told why.
+#[test]
+fn a_session_that_ends_well_while_the_gate_is_closed_does_not_take_the_reason_away() {
+    let mut pace = Pace::new(2);
+    go_well(&mut pace, 1, seconds(0));
+    let mut resting = go(&mut pace, seconds(0));
+    assert!(pace.rest(&mut resting));
+    let busy = Fault::Busy { status: 429, after: Some(seconds(600)) };
+    let at = close(&mut pace, &busy, seconds(0));
+    pace.leave(resting, Left::Answered, seconds(1), 0.0);
+    assert_eq!(pace.facts().last_error, Some(busy.message()));
+    let probe = go(&mut pace, at);
+    pace.leave(probe, Left::Answered, at, 0.0);
+    assert_eq!(pace.facts().last_error, None);
 }
