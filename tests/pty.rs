@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -15,6 +16,7 @@ pub(crate) struct Terminal {
     master: OwnedFd,
     program: Child,
     shown: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
     before: Termios,
 }
 
@@ -35,14 +37,14 @@ impl Terminal {
         let program = whole.stdin(open()).stdout(open()).stderr(open()).spawn().expect("started");
         let shown = Arc::<Mutex<Vec<u8>>>::default();
         let (keeping, mut reading) = (Arc::clone(&shown), File::from(master.try_clone().expect("another")));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut piece = [0; 4096];
             // It ends with an error once nobody has the other end any more.
             while let Ok(read @ 1..) = reading.read(&mut piece) {
                 keeping.lock().expect("not poisoned").extend_from_slice(&piece[..read]);
             }
         });
-        Self { master, program, shown, before }
+        Self { master, program, shown, reader: Some(reader), before }
     }
 
     /// Everything that the program wrote so far.
@@ -73,6 +75,10 @@ impl Terminal {
             (now.input_modes, now.output_modes, now.control_modes, now.local_modes),
             (self.before.input_modes, self.before.output_modes, self.before.control_modes, self.before.local_modes)
         );
+        // What it wrote last may be on its way still.
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("read to its end");
+        }
         (status, self.shown())
     }
 }
