@@ -31,6 +31,7 @@ pub(super) struct App {
     /// In nanoseconds.
     delay: AtomicU64,
     requests: [AtomicU64; Phase::ALL.len()],
+    unauthorized: AtomicU64,
 }
 
 impl App {
@@ -44,6 +45,7 @@ impl App {
             stopping,
             delay: AtomicU64::new(0),
             requests: Default::default(),
+            unauthorized: AtomicU64::new(0),
         }
     }
 
@@ -80,6 +82,10 @@ impl App {
 
     pub(super) fn requests(&self, phase: Phase) -> u64 {
         self.requests[phase as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn unauthorized(&self) -> u64 {
+        self.unauthorized.load(Ordering::Relaxed)
     }
 }
 
@@ -124,6 +130,9 @@ pub(super) async fn answer(
         Err(Refusal::Misdeed(deed)) => misbehave(&app, &deed, intake, &parts, &connection).await,
     };
     let status = response.status().as_u16();
+    if response.status() == StatusCode::UNAUTHORIZED {
+        app.unauthorized.fetch_add(1, Ordering::Relaxed);
+    }
     tracing::debug!(method = %parts.method, path = parts.uri.path(), status, "answered");
     response
 }

@@ -206,6 +206,12 @@ impl Sandbox {
         self.app.requests(phase)
     }
 
+    /// How many requests it refused with 401: their token or key did not hold.
+    #[must_use]
+    pub fn unauthorized(&self) -> u64 {
+        self.app.unauthorized()
+    }
+
     /// Bytes that came in over all connections, heads and bodies.
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
