@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use dstor_sync::sandbox::{Options, Sandbox};
+use dstor_sync::sandbox::{Options, Sandbox, SandboxError};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -82,7 +82,16 @@ impl World {
     pub(crate) async fn start_sandbox(&mut self, port: u16) {
         let mut options = Options::new(self.base().join("dstor"));
         options.listen.set_port(port);
-        self.sandbox = Some(Sandbox::start(options).await.expect("a sandbox"));
+        let begun = Instant::now();
+        self.sandbox = Some(loop {
+            match Sandbox::start(options.clone()).await {
+                // A process that another test is just starting still has the last one's socket.
+                Err(SandboxError::Listen { .. }) if begun.elapsed() < DEADLINE => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                started => break started.expect("a sandbox"),
+            }
+        });
     }
 
     /// Another sandbox from now on; the config names it.

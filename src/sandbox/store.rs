@@ -161,7 +161,11 @@ impl Store {
 
     /// Stores nothing from now on and lets another sandbox have the directory.
     pub(super) fn close(&self) {
-        self.lock().log = None;
+        if let Some(log) = self.lock().log.take() {
+            // To close it is not enough: a program that is just being started has it open as well, for a moment. Where it
+            // cannot be unlocked, that moment is to be waited for.
+            let _ = log.unlock();
+        }
     }
 
     /// Blocking, shortly: begins to receive a file.
@@ -413,6 +417,17 @@ mod tests {
         store.close();
         let names = |store: Store| store.files().into_iter().map(|file| file.name).collect::<Vec<_>>();
         assert_eq!(names(Store::open(dir.path(), CHUNK_BYTES).expect("it opens")), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_store_that_was_closed_is_free_whoever_still_has_its_log_open() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path(), CHUNK_BYTES).expect("it opens");
+        // As a process has it that was forked, before it becomes another program.
+        let inherited = store.lock().log.as_ref().map(File::try_clone);
+        store.close();
+        Store::open(dir.path(), CHUNK_BYTES).expect("it is free");
+        drop(inherited);
     }
 
     #[test]
