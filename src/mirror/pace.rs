@@ -78,6 +78,8 @@ enum Gate {
 pub struct Ticket {
     is_probe: bool,
     is_resting: bool,
+    /// Whether an answer to it was counted as a good one.
+    is_counted: bool,
 }
 
 impl Ticket {
@@ -144,29 +146,35 @@ impl Pace {
             }
         };
         self.in_flight += 1;
-        Enter::Go(Ticket { is_probe, is_resting: false })
+        Enter::Go(Ticket { is_probe, is_resting: false, is_counted: false })
     }
 
     /// One has left. `chance`, from `0.0` to `1.0`, spreads the back-off. Returns how long to wait from now on, if the
     /// fault concerns the whole account. Everyone who waits may ask again afterwards.
-    pub fn leave(&mut self, ticket: Ticket, how: Left<'_>, now: Duration, chance: f64) -> Option<Duration> {
+    pub fn leave(&mut self, mut ticket: Ticket, how: Left<'_>, now: Duration, chance: f64) -> Option<Duration> {
         let counted = if ticket.is_resting { &mut self.resting } else { &mut self.in_flight };
         *counted = counted.saturating_sub(1);
         match how {
             Left::Unasked => self.say_nothing(&ticket, now),
-            Left::Answered | Left::Failed(Fault::Refused { .. }) => self.go_well(&ticket),
+            Left::Answered | Left::Failed(Fault::Refused { .. }) => self.go_well(&mut ticket),
             Left::Failed(fault) if fault.scope() == Scope::Path => self.say_nothing(&ticket, now),
             Left::Failed(fault) => return Some(self.fail(&ticket, fault, now, chance)),
         }
         None
     }
 
-    /// One has sent all it has and only asks, from now on, how far dStor is with it. Another one may go meanwhile, if this
-    /// returns true: while dStor answers well, and no more than may be under way at a time. So a service that takes everything
-    /// and brings nothing to its end is given no more for it.
+    /// dStor took all that one had to send, and is only asked from now on how far it is. That is a good answer: as many more
+    /// may be under way as it is a reason for. And another one may go meanwhile, if this returns true: while dStor answers
+    /// well, and no more than may be under way at a time. So a service that takes everything and brings nothing to its end
+    /// is soon given no more for it.
     pub fn rest(&mut self, ticket: &mut Ticket) -> bool {
-        let is_well = self.gate == Gate::Open && self.reachable == Some(true) && self.last_error.is_none();
-        if !is_well || ticket.is_probe || ticket.is_resting || self.resting >= self.limit {
+        let is_well = self.gate == Gate::Open && self.last_error.is_none();
+        if !is_well || ticket.is_probe || ticket.is_resting {
+            return false;
+        }
+        self.reachable = Some(true);
+        self.grow(ticket);
+        if self.resting >= self.limit {
             return false;
         }
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -240,7 +248,7 @@ impl Pace {
         }
     }
 
-    fn go_well(&mut self, ticket: &Ticket) {
+    fn go_well(&mut self, ticket: &mut Ticket) {
         self.reachable = Some(true);
         // One that was under way when another closed the gate does not take away the reason why it is closed.
         if ticket.is_probe || self.gate == Gate::Open {
@@ -251,14 +259,22 @@ impl Pace {
             self.gate = Gate::Open;
             self.limit = 1;
             self.in_a_row = 0;
-        } else if self.gate == Gate::Open && self.limit < self.most {
-            self.in_a_row += 1;
-            if self.is_unhurt {
-                self.limit = self.limit.saturating_mul(2).min(self.most);
-            } else if self.limit < self.regain || self.in_a_row >= self.limit {
-                self.limit += 1;
-                self.in_a_row = 0;
-            }
+        } else if self.gate == Gate::Open {
+            self.grow(ticket);
+        }
+    }
+
+    /// As many more may be under way as a good answer to this one is a reason for: once.
+    fn grow(&mut self, ticket: &mut Ticket) {
+        if std::mem::replace(&mut ticket.is_counted, true) || self.limit == self.most {
+            return;
+        }
+        self.in_a_row += 1;
+        if self.is_unhurt {
+            self.limit = self.limit.saturating_mul(2).min(self.most);
+        } else if self.limit < self.regain || self.in_a_row >= self.limit {
+            self.limit += 1;
+            self.in_a_row = 0;
         }
     }
 

@@ -116,11 +116,16 @@ impl Pass<'_> {
         self.ticket.as_ref().is_some_and(Ticket::is_probe)
     }
 
-    /// dStor has all that was to be sent, and is only asked how far it is: another one may go meanwhile. See [`Pace::rest`].
+    /// dStor took all that was to be sent, and is only asked how far it is: another one may go meanwhile. See
+    /// [`Pace::rest`].
     pub fn rest(&mut self) {
-        if self.ticket.as_mut().is_some_and(|ticket| self.gate.pace().rest(ticket)) {
-            self.gate.changed.notify_waiters();
+        let Some(ticket) = &mut self.ticket else { return };
+        {
+            let mut pace = self.gate.pace();
+            pace.rest(ticket);
+            self.gate.tell(&pace);
         }
+        self.gate.changed.notify_waiters();
     }
 
     /// There is more to send.

@@ -202,13 +202,13 @@ impl Run {
         closed_for
     }
 
-    /// dStor has all of a heap: another one may go while its session is waited for.
+    /// dStor took all of a heap: another one may go while its session is waited for.
     pub(crate) fn rest(&self, work: &mut Work) {
-        let may = work.ticket.as_mut().is_some_and(|ticket| self.pace.borrow_mut().rest(ticket));
-        if may {
+        let Some(ticket) = &mut work.ticket else { return };
+        if self.pace.borrow_mut().rest(ticket) {
             self.meet(Rare::Rested);
-            self.wake_those_who(Waits::ForGate);
         }
+        self.wake_those_who(Waits::ForGate);
     }
 
     pub(crate) fn put(&self, worker: usize, task: Task, wait: Duration) {

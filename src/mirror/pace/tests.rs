@@ -364,9 +364,6 @@ fn after_a_sign_of_life_the_gate_is_closed_for_seconds_and_not_for_longer_and_lo
 fn who_rests_makes_room_for_as_many_as_may_be_under_way_and_no_more() {
     let mut pace = Pace::new(2);
     let now = seconds(0);
-    let mut first = go(&mut pace, now);
-    assert!(!pace.rest(&mut first), "nothing has come to a good end yet");
-    pace.leave(first, Left::Answered, now, 0.0);
     let mut out = vec![go(&mut pace, now), go(&mut pace, now)];
     assert_eq!(pace.enter(now), Enter::WhenChanged);
     assert!(pace.rest(&mut out[0]) && !pace.rest(&mut out[0]), "once");
@@ -390,6 +387,26 @@ fn who_rests_makes_room_for_as_many_as_may_be_under_way_and_no_more() {
     assert!(!pace.rest(&mut other), "dStor does not answer well");
     pace.leave(other, Left::Unasked, now, 0.0);
     assert_eq!((pace.in_flight(), pace.resting), (0, 0));
+}
+
+// What takes a second to be stored need not be waited for to learn that dStor is well.
+#[test]
+fn what_dstor_took_is_as_good_an_answer_as_its_end_and_is_counted_once() {
+    let mut pace = Pace::new(64);
+    let now = seconds(0);
+    let mut out: Vec<Ticket> = (0..4).map(|_| go(&mut pace, now)).collect();
+    assert_eq!((pace.enter(now), pace.facts().reachable), (Enter::WhenChanged, None));
+    assert!(pace.rest(&mut out[0]));
+    assert_eq!((pace.in_flight_limit(), pace.facts().reachable), (8, Some(true)));
+    pace.rise(&mut out[0]);
+    assert!(pace.rest(&mut out[0]), "it had more to send");
+    pace.leave(out.swap_remove(0), Left::Answered, now, 0.0);
+    assert_eq!(pace.in_flight_limit(), 8);
+    pace.leave(out.swap_remove(0), Left::Answered, now, 0.0);
+    assert_eq!(pace.in_flight_limit(), 16);
+    for ticket in out {
+        pace.leave(ticket, Left::Unasked, now, 0.0);
+    }
 }
 
 // E5: whoever waits for as long as the service asks is told why.
