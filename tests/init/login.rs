@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use super::terminal::Terminal;
-use super::{listed, read};
+use super::{at_a_terminal, listed, read};
 use crate::world::{World, private};
 
 /// A newcomer's command that knows the sandbox.
@@ -132,7 +131,7 @@ async fn at_a_terminal_login_asks_for_what_the_config_names_and_shows_nothing_of
     let line = world.config().lines().find(|line| line.starts_with("api_key_file")).expect("a key").to_owned();
     let named = format!("email = \"{email}\"\npassword_file = \"secret\"");
     world.set_config(world.config().replace(&line, &named));
-    let mut login = Terminal::start(&world.command(&["login"]));
+    let mut login = at_a_terminal(&world.command(&["login"]));
     login.until(&format!("for {email}, which the configuration names"));
     login.answer("(not shown)", &password);
     login.until("dStor takes them");

@@ -4,7 +4,6 @@ mod flags;
 mod login;
 mod screens;
 mod secrets;
-mod terminal;
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +11,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::terminal::Terminal;
 use crate::world::{Said, World};
+
+const COLUMNS: u16 = 80;
+
+fn at_a_terminal(command: &Command) -> Terminal {
+    Terminal::run(command, COLUMNS, 24)
+}
 
 impl World {
     /// The program as somebody meets it who has no configuration yet: its places are those in the home directory.

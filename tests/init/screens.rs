@@ -4,8 +4,8 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::terminal::{COLUMNS, Terminal};
-use super::{listed, read};
+use super::{COLUMNS, at_a_terminal, listed, read};
+use crate::terminal::Terminal;
 use crate::world::World;
 
 /// The terminals that there are, by what the program knows of them.
@@ -64,7 +64,7 @@ fn colourless(screen: &str) -> String {
 
 fn at(variables: &[(&str, &str)], mut command: Command) -> Terminal {
     command.envs(variables.iter().copied());
-    Terminal::start(&command)
+    at_a_terminal(&command)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +141,10 @@ async fn a_signal_at_a_question_gives_the_terminal_back_and_writes_nothing() {
             init.answer("Number", "");
             init.until("(not shown)");
             assert!(!init.echoes());
-            init.type_in("half a key");
+            if by.is_none() {
+                // A signal may come before it is taken, and then it is shown: typed too soon, and not by the program.
+                init.type_in("half a key");
+            }
         } else {
             init.until("Directory on dStor");
         }

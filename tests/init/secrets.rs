@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::terminal::Terminal;
+use super::at_a_terminal;
 use crate::security::all_below;
 use crate::world::World;
 
@@ -33,7 +33,7 @@ async fn a_key_that_is_typed_or_piped_is_in_its_file_and_nowhere_else() {
         command
     };
     let mut left: Vec<(String, Vec<u8>)> = Vec::new();
-    let mut init = Terminal::start(&loud(&["init", &mirror, "-vv"]));
+    let mut init = at_a_terminal(&loud(&["init", &mirror, "-vv"]));
     init.answer("Directory on dStor", "");
     init.answer("dStor's address", "");
     init.answer("Number", "");
