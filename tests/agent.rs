@@ -131,7 +131,9 @@ async fn touched_files_and_restarts_upload_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_stored_of_a_file_that_is_rewritten_is_always_one_of_its_versions() {
     let mut world = World::new().await;
-    world.set_config(world.config().replace("max_delay = \"2s\"", "max_delay = \"1m\""));
+    world.set_config(
+        world.config().replace("\"100ms\"", "\"300ms\"").replace("max_delay = \"2s\"", "max_delay = \"1m\""),
+    );
     // Slow, and the file larger than all buffers on the way: it is read while it is written.
     world.misbehave("upload slow=20000000");
     let _agent = world.start();
@@ -141,8 +143,9 @@ async fn what_is_stored_of_a_file_that_is_rewritten_is_always_one_of_its_version
         for version in 0..60_u8 {
             // In place and without cutting it first, as databases do: its size never tells. Every byte of a version is
             // the same.
+            let content = vec![b'A' + version % 26; 12_000_000];
             let mut file = fs::File::options().write(true).create(true).truncate(false).open(&path).expect("opened");
-            std::io::Write::write_all(&mut file, &vec![b'A' + version % 26; 12_000_000]).expect("written");
+            std::io::Write::write_all(&mut file, &content).expect("written");
             std::thread::sleep(Duration::from_millis(if version % 10 == 0 { 400 } else { 40 }));
         }
     });
@@ -279,7 +282,7 @@ async fn rules_that_change_while_it_runs_count_at_once_and_lose_nothing() {
     let _agent = world.start();
     world.until("it watches", || world.status()["agent"]["state"] == "running").await;
     world.write("a.log", "x");
-    world.write("build/out.o", "x");
+    world.put("build/out.o", "x");
     world.write("src/a.c", "x");
     world.write("notes.txt~", "an editor's backup");
     world.until("two are stored", || world.count("stored") == 2).await;
@@ -312,7 +315,9 @@ async fn rules_that_change_while_it_runs_count_at_once_and_lose_nothing() {
 // B6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_save_by_temporary_file_and_rename_uploads_the_file_alone() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    // Each has so long from the one to the other.
+    world.set_config(world.config().replace("\"100ms\"", "\"1s\"").replace("\"2s\"", "\"10s\""));
     let _agent = world.start();
     world.until("it watches", || world.status()["agent"]["state"] == "running").await;
     for round in 0..20 {
@@ -344,8 +349,10 @@ async fn an_unreadable_file_waits_and_stops_no_other() {
         .await;
     let problems = world.status()["problems"].clone();
     for problem in problems.as_array().expect("a list") {
-        assert_eq!((&problem["state"], &problem["code"]), (&"pending".into(), &"unreadable".into()), "{problem}");
-        assert!(problem["next_attempt_at"].is_string(), "{problem}");
+        assert_eq!(problem["code"], "unreadable", "{problem}");
+        // It is tried again and again.
+        let is_tried = problem["state"] == "uploading";
+        assert!(is_tried || (problem["state"] == "pending" && problem["next_attempt_at"].is_string()), "{problem}");
     }
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o600)).expect("opened");
     fs::set_permissions(world.path("shut"), fs::Permissions::from_mode(0o700)).expect("opened");

@@ -209,12 +209,19 @@ async fn waiting_for_a_file_ends_when_it_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_that_is_interrupted_does_not_claim_that_all_is_stored() {
     let mut world = World::new().await;
-    world.set_config(world.config().replace("settle = \"100ms\"", "settle = \"60s\"").replace("2s", "60s"));
+    world.set_config(world.config().replace("settle = \"100ms\"", "settle = \"60s\"").replace("\"2s\"", "\"60s\""));
     let _agent = world.start();
     world.until("it runs", || world.status()["agent"]["state"] == "running").await;
     world.write("a", "not stored for a minute");
     let mut wait = world.start_with(&["wait"]);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let process = format!("/proc/{}/status", wait.pid());
+    world
+        .until("it listens for signals", || {
+            let status = std::fs::read_to_string(&process).expect("read");
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("there").trim();
+            u64::from_str_radix(caught, 16).expect("a number") & (1 << (Signal::TERM.as_raw() - 1)) != 0
+        })
+        .await;
     wait.signal(Signal::TERM);
     assert_eq!(wait.end().code(), Some(143));
 }

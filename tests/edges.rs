@@ -27,7 +27,7 @@ async fn of_two_names_that_become_one_the_stored_one_is_kept_and_the_other_repor
         // Neither a scan nor an event changes anything: dStor keeps the first.
         let requests = world.sandbox().requests(Phase::Upload);
         world.write(second, "second, once more");
-        world.write("mark", "x");
+        world.put("mark", "x");
         world.until("the mark is stored", || world.count("stored") == 3).await;
         assert_eq!(agent.stop(), 0);
         assert!(world.run(&["sync"]).stdout.starts_with("0 files stored"));
@@ -50,7 +50,7 @@ async fn a_name_that_is_on_its_way_is_not_given_to_another_file() {
     let world = World::new().await;
     world.misbehave("upload late=3000 x1");
     let agent = world.start();
-    world.write("a%22b", "first");
+    world.put("a%22b", "first");
     world.until("the first is on its way", || world.sandbox().requests(Phase::Upload) == 1).await;
     world.write("a\"b", "second");
     world

@@ -1,13 +1,11 @@
 //! SIGHUP: the configuration is read again, or a terminal closes.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 
 use dstor_sync::sandbox::Phase;
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+use crate::terminal;
 use crate::world::{Agent, World, private};
 
 impl World {
@@ -109,10 +107,11 @@ async fn nothing_that_is_saved_while_it_begins_anew_is_missed() {
         // One that is cut off half way, too.
         if round == 2 {
             world.misbehave("upload stall x1");
-            world.write("stalled", vec![b'x'; 1_000_000]);
             let before = world.sandbox().requests(Phase::Upload);
+            world.write("stalled", vec![b'x'; 1_000_000]);
             world.until("an upload hangs", || world.sandbox().requests(Phase::Upload) > before).await;
         }
+        world.until("the last one was read", || agent.log().matches("beginning anew").count() == round).await;
         world.set_config(
             config.replace("workers = 4", "").replace("[upload]", &format!("[upload]\nworkers = {}", round + 1)),
         );
@@ -127,21 +126,12 @@ async fn nothing_that_is_saved_while_it_begins_anew_is_missed() {
     assert_eq!(agent.stop(), 0);
 }
 
-/// The other end of a terminal of its own, and its name.
-fn terminal() -> (OwnedFd, String) {
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
-    grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("its other end");
-    let name = ptsname(&ours, Vec::new()).expect("a name").into_string().expect("UTF-8");
-    (ours, name)
-}
-
 // F2: with a terminal, SIGHUP means that it closes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_that_closes_ends_the_agent_in_order() {
     let world = World::new().await;
     world.write("a", "a");
-    let (ours, name) = terminal();
-    let theirs = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("opened");
+    let (screen, keyboard) = terminal::pair();
     // `setsid --ctty` makes stdin the terminal that the agent's session belongs to, and then is the agent.
     let agent = world.command(&["run"]);
     let mut command = world.command(&["--ctty", agent.get_program().to_str().expect("UTF-8"), "run"]);
@@ -151,11 +141,11 @@ async fn a_terminal_that_closes_ends_the_agent_in_order() {
         setsid.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         setsid
     };
-    command.stdin(theirs);
+    command.stdin(keyboard);
     let mut agent = world.start_command(command);
     world.until_mirrored().await;
     world.until_at_work().await;
-    drop(ours);
+    drop(screen);
     assert_eq!(agent.end().code(), Some(0), "{}", agent.log());
     assert_eq!(world.status()["agent"]["state"], "stopped");
     assert!(!agent.log().contains("reading the configuration again"), "{}", agent.log());

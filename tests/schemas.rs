@@ -141,7 +141,8 @@ async fn what_programs_read_is_what_the_schemas_describe() {
     world.write("waits", "waits");
     world.until("it waits", || !world.status()["next_attempt_at"].is_null()).await;
     // What is written of it comes a moment later.
-    world.until("it is told", || world.run(&["log", "--json"]).stdout.contains("\"away\"")).await;
+    let is_told = |told: &str| ["\"away\"", "\"retried\""].iter().all(|event| told.contains(event));
+    world.until("it is told", || is_told(&world.run(&["log", "--json"]).stdout)).await;
     agent.kill();
     let status = whole(&["status", "--json"]);
     assert!(status[0]["problems"].as_array().is_some_and(|all| !all.is_empty()), "{status:?}");

@@ -261,7 +261,7 @@ async fn a_pack_that_is_refused_is_split_until_the_bad_file_stands_alone() {
 // E23
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_sessions_that_never_end_well_go_alone() {
-    let world = World::with("", "workers = 2\nstall_timeout = \"1s\"").await;
+    let world = World::with("", "workers = 2\nstall_timeout = \"3s\"").await;
     world.misbehave("status truncated-json");
     write_many(&world, "dir", 30);
     let agent = world.start();
@@ -384,8 +384,8 @@ async fn a_token_revoked_in_the_middle_of_a_session_is_replaced_once() {
 // E6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_goes_on_slowly_is_not_given_up() {
-    let world = World::with("", "workers = 1\nstall_timeout = \"1s\"").await;
-    world.sandbox().set_delay(Duration::from_millis(700));
+    let world = World::with("", "workers = 1\nstall_timeout = \"3s\"").await;
+    world.sandbox().set_delay(Duration::from_millis(1_400));
     write_many(&world, "dir", 100);
     let agent = world.start();
     until_true(&world).await;

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::pty::Terminal;
+use crate::terminal::Terminal;
 use crate::world::{World, said};
 
 const ENTER: &str = "\u{1b}[?1049h";
@@ -74,17 +74,16 @@ async fn on_a_terminal_it_is_drawn_in_place_cut_to_its_size_and_leaves_it_as_it_
     let _agent = running(&world).await;
     let mut command = world.command(&["status", "--watch"]);
     command.env("TERM", "xterm").env("NO_COLOR", "1");
-    let terminal = Terminal::run(&command, 100, 40);
+    let mut terminal = Terminal::run(&command, 100, 40);
     world.until("it is drawn", || terminal.shown().contains("1 file stored")).await;
     world.write("b", "b");
     world.until("the change is drawn", || terminal.shown().contains("2 files stored")).await;
     terminal.resize(30, 6);
     world.until("it is drawn anew", || terminal.shown().contains("more lines")).await;
     terminal.type_in("\u{3}");
-    let (status, shown) = tokio::task::block_in_place(|| terminal.end());
-    assert_eq!(status.code(), Some(0), "{shown:?}");
+    assert_eq!(tokio::task::block_in_place(|| terminal.end()), Some(0), "{}", terminal.shown());
     // What the terminal itself shows of Ctrl-C may come in between.
-    let shown = shown.replace("^C", "");
+    let shown = terminal.shown().replace("^C", "");
     assert!(shown.starts_with(ENTER) && shown.ends_with(LEAVE), "{shown:?}");
     assert_eq!((shown.matches(ENTER).count(), shown.matches(LEAVE).count()), (1, 1), "{shown:?}");
     assert!(!shown.contains("\u{1b}[32m"), "in colour: {shown:?}");
@@ -103,14 +102,13 @@ async fn on_a_terminal_that_cannot_draw_it_is_printed_anew_without_escapes() {
     let _agent = running(&world).await;
     let mut command = world.command(&["status", "--watch"]);
     command.env("TERM", "dumb");
-    let terminal = Terminal::run(&command, 80, 24);
+    let mut terminal = Terminal::run(&command, 80, 24);
     world.until("it is printed", || terminal.shown().contains("1 file stored")).await;
     world.write("b", "b");
     world.until("the change is printed", || terminal.shown().contains("2 files stored")).await;
     terminal.type_in("\u{3}");
-    let (status, shown) = tokio::task::block_in_place(|| terminal.end());
-    assert_eq!(status.code(), Some(0));
-    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    assert_eq!(tokio::task::block_in_place(|| terminal.end()), Some(0));
+    assert!(!terminal.shown().contains('\u{1b}'), "{:?}", terminal.shown());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,10 +138,15 @@ async fn where_a_program_reads_a_line_comes_when_something_changed_and_not_befor
     let program = env!("CARGO_BIN_EXE_dstor-sync");
     shell.arg("-c").arg(format!("{program} --state-dir {} status --watch | head -1", world.state_dir().display()));
     let first = tokio::spawn(async move { tokio::task::block_in_place(|| said(shell)) });
-    world.write("b", "b");
-    world.until_mirrored().await;
     assert_eq!(world.run(&["resume"]).code, 0);
-    let first =
-        tokio::time::timeout(std::time::Duration::from_secs(60), first).await.expect("it ends").expect("it ran");
+    let mut changes = 0;
+    world
+        .until("it ends", || {
+            changes += 1;
+            world.write("b", changes.to_string());
+            first.is_finished()
+        })
+        .await;
+    let first = first.await.expect("it ran");
     assert!(first.stdout.lines().count() == 1 && first.stderr.is_empty(), "{first:?}");
 }

@@ -98,6 +98,9 @@ const POINTS: usize = 240;
 const MUST_MEET: usize = 200;
 /// Runs at the same time: many wait for a back-off.
 const AT_ONCE: usize = 8;
+/// How the runtime ends a program to which the system gives no socket for its signals: before the program's own first step,
+/// and only by a panic.
+const NO_SIGNALS: &str = "failed to create UnixStream";
 
 /// Where a run is struck.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -130,6 +133,9 @@ async fn a_call_that_fails_is_told_or_got_over_and_nothing_is_lost() {
         FAILURES.into_iter().flat_map(|(error, calls)| calls.iter().map(move |call| (*call, Blow::Fail(error))));
     strike("failing calls", blows.collect(), |strike, ran| {
         let Some(status) = ran.status else { return Some("it hung".to_owned()) };
+        if ran.output.contains(NO_SIGNALS) {
+            return None;
+        }
         if ran.output.contains("panicked") {
             return Some("it panicked".to_owned());
         }

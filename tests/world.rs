@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +12,7 @@ use dstor_sync::sandbox::{Options, Sandbox, SandboxError};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// How long a condition may take to come true on a busy machine. Nothing waits this long when all is well.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -18,6 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(90);
 pub(crate) struct World {
     dir: TempDir,
     sandbox: Option<Sandbox>,
+    /// Where a sandbox listened that was stopped: kept from other tests until it listens again.
+    kept: Option<TcpSocket>,
     config: String,
     uid: Option<u32>,
 }
@@ -45,7 +49,7 @@ impl World {
     pub(crate) async fn with(mirror: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("mirror")).expect("made");
-        let mut world = Self { sandbox: None, config: String::new(), uid: None, dir };
+        let mut world = Self { sandbox: None, kept: None, config: String::new(), uid: None, dir };
         world.start_sandbox(0).await;
         let sandbox = world.sandbox();
         let key = world.base().join("key");
@@ -92,6 +96,7 @@ impl World {
                 started => break started.expect("a sandbox"),
             }
         });
+        self.kept = None;
     }
 
     /// Another sandbox from now on; the config names it.
@@ -111,6 +116,17 @@ impl World {
         let sandbox = self.sandbox.take().expect("a sandbox");
         let port = sandbox.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         sandbox.stop().await;
+        // Nobody listens there, but who asks for any free port is given another one.
+        let begun = Instant::now();
+        self.kept = Some(loop {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.set_reuseaddr(true).expect("set");
+            match socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
+                // A process that another test is just starting still has the sandbox's.
+                Err(_) if begun.elapsed() < DEADLINE => tokio::time::sleep(Duration::from_millis(10)).await,
+                bound => break bound.map(|()| socket).expect("its port"),
+            }
+        });
         port
     }
 
@@ -143,6 +159,15 @@ impl World {
         let path = self.path(below);
         fs::create_dir_all(path.parent().expect("a parent")).expect("made");
         fs::write(&path, content).expect("written");
+        path
+    }
+
+    /// The same in one step, so that nobody sees half of it.
+    pub(crate) fn put(&self, below: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let (path, beside) = (self.path(below), self.base().join(format!("beside-{}", fastrand::u32(..))));
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(&beside, content).expect("written");
+        fs::rename(&beside, &path).expect("moved in");
         path
     }
 
@@ -268,7 +293,9 @@ impl World {
         self.until("dStor holds every file of the mirror and the queue is empty", || {
             let remote = self.remote();
             let all = wanted.iter().all(|(path, bytes)| remote.get(path) == Some(bytes));
-            all && self.count("pending") == 0 && self.count("uploading") == 0
+            // Both of one moment.
+            let files = self.status()["mirrors"][0]["files"].clone();
+            all && files["pending"] == 0 && files["uploading"] == 0
         })
         .await;
     }

@@ -231,7 +231,8 @@ mod tests {
         queue.pause_until(None);
         assert!(!agent.is_proved_soon().await);
         let gate = &agent.works.uploader.gate;
-        assert!(gate.pass().await.fail(&crate::mirror::Fault::Unreachable("no route".into())).is_some());
+        let busy = crate::mirror::Fault::Busy { status: 503, after: Some(Duration::from_secs(600)) };
+        assert!(gate.pass().await.fail(&busy).is_some());
         agent.is_proved().await;
     }
 }

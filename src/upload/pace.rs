@@ -172,10 +172,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn whoever_waits_at_the_gate_gets_through_one_after_another_once_it_opens() {
         let gate = Arc::new(Gate::new(16));
+        let begun = Instant::now();
         let wait = gate.pass().await.fail(&Fault::Unreachable("no route".into())).expect("closed");
         assert_eq!(gate.facts().borrow().reachable, Some(false));
         let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let begun = Instant::now();
         let tasks: Vec<_> = (0..100)
             .map(|at| {
                 let (gate, under_way, most) = (Arc::clone(&gate), Arc::clone(&under_way), Arc::clone(&most));

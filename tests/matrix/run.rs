@@ -82,7 +82,7 @@ impl Stage {
     async fn set(cell: Cell, elsewhere: &Elsewhere) -> Self {
         let mut config = String::new();
         if cell.is_dead() {
-            config.push_str("stall_timeout = \"2s\"\n");
+            config.push_str("stall_timeout = \"5s\"\n");
         }
         if cell.phase.kind().is_of_session() {
             config.push_str("sessions = \"always\"\n");
@@ -106,10 +106,8 @@ impl Stage {
         let before = Requests::so_far(world.sandbox());
         let mut stage = Self { cell, world, agent, secrets, before, begun: Instant::now() };
         let write = |world: &World| {
-            let (beside, bytes) = (world.base().join("beside"), std::iter::repeat_with(|| fastrand::u8(..)).take(size));
-            // Moved in whole: one that is written slowly is rightly sent twice.
-            fs::write(&beside, bytes.collect::<Vec<u8>>()).expect("written");
-            fs::rename(&beside, world.path(FILE)).expect("moved in");
+            // In one step: one that is written slowly is rightly sent twice.
+            world.put(FILE, std::iter::repeat_with(|| fastrand::u8(..)).take(size).collect::<Vec<u8>>());
         };
         match cell.rule {
             "" => {
@@ -159,12 +157,12 @@ impl Stage {
         self.says(true).await;
         self.secrets_are_safe();
         self.world.sandbox().behave();
-        self.world.write("another", "2");
+        self.world.put("another", "2");
         let stored = self.stored_before() + 1;
         self.until("another one is stored", |status| status["mirrors"][0]["files"]["stored"] == stored).await;
         assert_eq!(problem(&self.status())["state"], "failed");
         assert_eq!(self.made(), 2, "requests");
-        self.world.write(FILE, "something else");
+        self.world.put(FILE, "something else");
     }
 
     /// The credentials are refused: nothing is asked until they change.

@@ -76,7 +76,7 @@ async fn what_lies_there_stays_until_the_right_bytes_are_there() {
 // E6, E15
 #[tokio::test(flavor = "multi_thread")]
 async fn trouble_that_passes_is_waited_for() {
-    let world = World::with("", "stall_timeout = \"1s\"").await;
+    let world = World::with("", "stall_timeout = \"3s\"").await;
     for at in 0..5 {
         world.write(&format!("f{at}"), format!("content {at}"));
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::front::{Authority, Holds};
@@ -152,7 +152,10 @@ async fn a_proxy_that_is_not_there_is_told_of_and_none_is_asked_where_no_proxy_i
     let own = Authority::new("our own");
     let (world, _front) = behind(HERE, &own, own.signs(HERE, Holds::Now)).await;
     world.write("a", "a");
-    let nobody = TcpListener::bind("127.0.0.1:0").await.and_then(|socket| socket.local_addr()).expect("a port").port();
+    // Nobody listens there, and as long as it is kept, nobody else will.
+    let kept = TcpSocket::new_v4().expect("a socket");
+    kept.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let nobody = kept.local_addr().expect("its port").port();
     let agent = start_behind(&world, nobody, &[]);
     let words = format!("no connection to the proxy 127.0.0.1:{nobody}");
     world.until(&words, || last_error(&world).contains(&words)).await;

@@ -101,7 +101,7 @@ async fn a_run_that_is_asked_to_stop_records_what_it_knows() {
         world.write(&format!("f{at}"), format!("content {at}"));
     }
     sync(&world);
-    world.sandbox().set_delay(Duration::from_millis(20));
+    world.sandbox().set_delay(Duration::from_millis(60));
     let mut run = world.start_with(&["verify", "--read", "--json"]);
     world.until("it is in the midst of it", || world.sandbox().requests(Phase::Read) >= 100).await;
     run.signal(Signal::INT);

@@ -92,7 +92,7 @@ async fn reading_needs_no_credentials_and_fetches_no_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_line_in_mid_file_ends_after_the_stall_timeout() {
-    let world = crate::world::World::with("", "stall_timeout = \"1s\"").await;
+    let world = crate::world::World::with("", "stall_timeout = \"3s\"").await;
     world.write("a", "the first");
     sync(&world);
     world.misbehave("read stall-in-answer x1");
