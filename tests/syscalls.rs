@@ -133,7 +133,7 @@ async fn a_call_that_fails_is_told_or_got_over_and_nothing_is_lost() {
         FAILURES.into_iter().flat_map(|(error, calls)| calls.iter().map(move |call| (*call, Blow::Fail(error))));
     strike("failing calls", blows.collect(), |strike, ran| {
         let Some(status) = ran.status else { return Some("it hung".to_owned()) };
-        if ran.output.contains(NO_SIGNALS) {
+        if strike.call == "socketpair" && status.code() == Some(101) && ran.output.contains(NO_SIGNALS) {
             return None;
         }
         if ran.output.contains("panicked") {
